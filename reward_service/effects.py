@@ -1,0 +1,82 @@
+"""Protocols of the three things that grading may use: workers, the sandbox, language detection.
+
+An `Effects` belongs to one request: whoever builds it (`wiring.Machine.effects`) has bound the request's share of the machine and
+its deadline into it, so that verifiers neither queue nor look at a clock. Work that has not started at the deadline raises
+`DeadlineExceeded`; work that has started is bounded by its own limits and gets its verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from reward_service.records import LanguageFinding
+from sandbox.interface import Job, RunResult
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Generic[R]):
+    """A pure function that may not end, and what it may use.
+
+    `function` is a module-level function of this package whose arguments and result are JSON-like values or dataclasses of these
+    (they cross a process border as data, never as pickles); `result` is its result's type; `cpu_s` the CPU seconds one call may take.
+    """
+
+    function: Callable[..., R]
+    result: type[R]
+    cpu_s: float = 2.0
+
+
+class Workers(Protocol):
+    """Processes that run pure functions and are killed at their deadline."""
+
+    async def run(self, task: Task[R], *args: object) -> R:
+        """The function's result.
+
+        Raises:
+            JobKilled: the arguments' fault: the CPU limit was hit, memory ran out, the function raised or crashed its process.
+            NotScored: ours: not started before the deadline, or the worker was lost again and again without evidence.
+        """
+        ...
+
+
+class Sandbox(Protocol):
+    """Where candidates' programs run (`sandbox.interface.Sandbox`, bound to a request)."""
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """The languages that this machine can run, by their canonical names."""
+        ...
+
+    def run(self, job: Job) -> AsyncIterator[RunResult]:
+        """One result per input, in order, or a single one where the program does not compile; closing the iterator stops the job.
+
+        Raises:
+            NotScored: ours: no isolation here, not started before the deadline, or the runner was lost again and again.
+        """
+        ...
+
+
+class LanguageJudge(Protocol):
+    """Do prompt, thinking and answer share a language? Runs where CPU work may run."""
+
+    async def __call__(self, rule: str, prompt: str, thinking: str, answer: str, wanted: str | None) -> LanguageFinding:
+        """The finding under `rule` (`literal` or `refined`).
+
+        Raises:
+            NotScored: ours: not started before the deadline, or the worker was lost.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What one request may use, and the server's answer to what it lacks."""
+
+    workers: Workers
+    sandbox: Sandbox
+    judge_language: LanguageJudge
+    default_languages: tuple[str, ...] = ("python", "cpp")  # programming languages allowed where a reference names none

@@ -1,0 +1,1 @@
+"""Runs hostile programs on many inputs; knows nothing of rewards. Standard library only; import the modules."""

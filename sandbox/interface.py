@@ -1,0 +1,122 @@
+"""The sandbox's contract: what goes in, what comes out, and whose fault it is. Pure: no I/O, no clock.
+
+A *job* is one program and its inputs. Every backend runs the program once per input, each time from a clean state, and gives one
+`RunResult` per input. Expected outputs are no part of a job: whoever compares does so on this side.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Status(enum.StrEnum):
+    """How one run ended; everything but `finished` is the program's failure."""
+
+    FINISHED = "finished"  # exit code 0 within all limits
+    RUNTIME_ERROR = "runtime_error"  # other exit code, or a signal
+    TIME_LIMIT_EXCEEDED = "time_limit_exceeded"
+    MEMORY_LIMIT_EXCEEDED = "memory_limit_exceeded"
+    OUTPUT_LIMIT_EXCEEDED = "output_limit_exceeded"
+    POLICY_VIOLATION = "policy_violation"  # killed by the system-call filter
+    COMPILE_ERROR = "compile_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of the whole job tree of one run. The wall clock is a net of 2 * cpu_s + 2 seconds."""
+
+    cpu_s: float = 4.0
+    memory_bytes: int = 314_572_800
+    compile_s: float = 10.0
+    processes: int = 64
+    disk_bytes: int = 67_108_864
+    disk_inodes: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class TestInput:
+    """One run's standard input, and how many bytes it may write to standard output before it is stopped."""
+
+    __test__ = False
+
+    stdin: bytes
+    output_bytes: int = 8_388_608
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A program, its inputs and its limits. `seed` makes random numbers and hashes repeatable."""
+
+    language: str
+    source: str
+    inputs: tuple[TestInput, ...]
+    limits: Limits = field(default_factory=Limits)
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What one run did. `index` is the input's place in the job, None for a compile error.
+
+    `stdout` is whole up to its cap, `stderr` at most its first 4 KiB (a compiler's diagnostics on a compile error).
+    """
+
+    index: int | None
+    status: Status
+    stdout: bytes = b""
+    stderr: bytes = b""
+    exit_code: int | None = None
+    signal: int | None = None
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    memory_bytes: int = 0
+
+
+class SandboxError(Exception):
+    """Base of what is never the program's fault."""
+
+
+class SandboxUnavailable(SandboxError):
+    """The machine's fault: no isolation is possible here. The message says what to set."""
+
+
+class RunnerLost(SandboxError):
+    """Ours: the process that supervises the program died, or was killed, without evidence against the program; run it again."""
+
+
+class Sandbox(Protocol):
+    """A backend."""
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """Canonical names of the languages that passed their self-test here."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many jobs run at the same time."""
+        ...
+
+    async def start(self) -> None:
+        """Make ready: start warm processes, run the canary attacks.
+
+        Raises:
+            SandboxUnavailable: the machine's fault.
+        """
+        ...
+
+    def run(self, job: Job) -> AsyncIterator[RunResult]:
+        """One result per input in order, or a single `compile_error`; closing the iterator kills the job.
+
+        Raises:
+            SandboxUnavailable: the machine's fault.
+            RunnerLost: ours.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Kill everything that was started; nothing survives."""
+        ...
