@@ -1,0 +1,285 @@
+"""A cell: the supervisor of one program. It compiles the source once, then forks one child per test and reports how each ended.
+
+Runs inside the box's root, as a fork of the zygote, in a user and network namespace of its own. It never runs the candidate's code,
+never reads a test's input or output, and holds no expected value. Whatever it is told comes through one socket that its children
+close before the candidate's first instruction.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import select
+import signal
+import socket
+import sys
+import time
+import types
+
+from sandbox.namespaces import child, mounts, seccomp, system
+from sandbox.namespaces.wire import CPU_STOP, MEMORY_STOP, NOT_READY, OOM, OUTPUT_STOP, REPLY, REQUEST, WALL_STOP
+
+_TEST_NAMESPACES = system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC | system.CLONE_NEWUTS
+_TICK_S = 0.01  # where resident memory must be watched by looking
+_QUIET_TICK_S = 0.05  # where a cgroup does it
+_TREE_TICK_S = 0.1
+_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*(?:[ \t]*,[ \t]*[A-Za-z_][A-Za-z0-9_]*)*)", re.MULTILINE)
+
+
+class Memory:
+    """Memory accounting through files of the cell's cgroup that the service opened for it; without them, by looking at /proc."""
+
+    def __init__(self, peak: int | None, events: int | None, resettable: bool) -> None:
+        self._peak, self._events, self._resettable = peak, events, resettable
+        self._base = 0
+        self._kills = self._oom_kills()
+
+    @property
+    def accounted(self) -> bool:
+        """Whether a cgroup counts and bounds the whole tree."""
+        return self._peak is not None
+
+    def begin(self) -> None:
+        """Forget the peak of earlier tests."""
+        if self._peak is not None:
+            if self._resettable:
+                os.pwrite(self._peak, b"0", 0)
+            self._base = int(os.pread(self._peak, 32, 0))
+
+    def end(self) -> tuple[int, bool]:
+        """(peak bytes above the start, whether the kernel killed for memory)."""
+        if self._peak is None:
+            return 0, False
+        kills, before = self._oom_kills(), self._kills
+        self._kills = kills
+        return max(0, int(os.pread(self._peak, 32, 0)) - self._base), kills > before
+
+    def _oom_kills(self) -> int:
+        if self._events is None:
+            return 0
+        for line in os.pread(self._events, 1024, 0).split(b"\n"):
+            if line.startswith(b"oom_kill "):
+                return int(line.split()[1])
+        return 0
+
+
+class Cell:
+    """One program's supervisor."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._cloner = system.Cloner()
+        self._filter = system.Filter(seccomp.test_filter(system.machine()))
+        self._ready = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._program = child.Program(child.KIND_PYTHON)
+        self._memory = Memory(None, None, False)
+
+    def serve(self) -> None:
+        """Load one program, then run tests until the socket closes."""
+        self._control.send(b"hello")
+        message, descriptors = self._receive(1 << 16, 3)
+        if not message:
+            return
+        error = self._load(json.loads(message), descriptors)
+        self._control.send(json.dumps({"error": error}).encode())
+        while error is None:
+            message, descriptors = self._receive(256, 3)
+            if not message:
+                return
+            request = child.Request(*REQUEST.unpack(message))
+            try:
+                reply = self._run(request, tuple(descriptors))
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            self._control.send(reply)
+
+    def _receive(self, size: int, count: int) -> tuple[bytes, list[int]]:
+        message, descriptors, _, _ = socket.recv_fds(self._control, size, count)
+        return message, descriptors
+
+    # ---- loading -----------------------------------------------------------------------------------------------------
+
+    def _load(self, order: dict[str, object], descriptors: list[int]) -> str | None:
+        """Make the program ready; the error's text where it cannot be (the program's fault)."""
+        source = _read_all(descriptors[0])
+        if len(descriptors) == 3:
+            self._memory = Memory(descriptors[1], descriptors[2], bool(order["resettable"]))
+        kind = str(order["kind"])
+        command = tuple(order["command"])  # type: ignore[arg-type]
+        self._program = child.Program(kind, command=command, data_bytes=int(order["data_bytes"]))  # type: ignore[call-overload]
+        mounts.mount_program_folder()
+        with open(f"{mounts.PROGRAM_FOLDER}/{order['file']}", "wb") as file:
+            file.write(source)
+        os.chmod(f"{mounts.PROGRAM_FOLDER}/{order['file']}", 0o555)
+        mounts.seal_program_folder()
+        return self._compile_python(source) if kind == child.KIND_PYTHON else None
+
+    def _compile_python(self, source: bytes) -> str | None:
+        try:
+            self._program.code = compile(source, child.PYTHON_PROGRAM, "exec", dont_inherit=True)
+        except SyntaxError as error:
+            return f"{type(error).__name__}: {error.msg} (line {error.lineno})"
+        except (ValueError, MemoryError, RecursionError, OverflowError, UnicodeError) as error:
+            return f"{type(error).__name__}: {error}"
+        _import_named(source)
+        sys.path.insert(0, mounts.PROGRAM_FOLDER)
+        return None
+
+    # ---- running -----------------------------------------------------------------------------------------------------
+
+    def _run(self, request: child.Request, descriptors: tuple[int, ...]) -> bytes:
+        self._memory.begin()
+        started = time.monotonic()
+        pid, pidfd = self._cloner.clone(_TEST_NAMESPACES)
+        if pid == 0:
+            self._become_child(request, descriptors)
+        try:
+            flags, watched_peak = self._watch(request, pid, pidfd, descriptors[1], started)
+            _, status, usage = os.wait4(pid, 0)
+        finally:
+            os.close(pidfd)
+        wall_s = time.monotonic() - started
+        peak, killed = self._memory.end()
+        if killed:
+            flags |= OOM
+        if not self._memory.accounted:
+            peak = watched_peak
+        if not self._was_ready():
+            flags |= NOT_READY
+        cpu_s = usage.ru_utime + usage.ru_stime
+        return REPLY.pack(request.index, flags, status, cpu_s, wall_s, 0.0, peak)
+
+    def _become_child(self, request: child.Request, descriptors: tuple[int, ...]) -> None:
+        try:
+            child.enter(request, self._program, descriptors, self._ready, self._filter)
+        except OSError as error:
+            os.write(2, f"box: {error}\n".encode())
+        finally:
+            os._exit(126)
+
+    def _was_ready(self) -> bool:
+        try:
+            return os.eventfd_read(self._ready) > 0
+        except BlockingIOError:
+            return False
+
+    def _watch(self, request: child.Request, pid: int, pidfd: int, output: int, started: float) -> tuple[int, int]:
+        """Wait for the end or bring it about; (flags, peak resident bytes as far as looked at)."""
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        poller.register(self._control, 0)  # hang-up only: nobody is left to report to
+        clock = (~pid << 3) | 2
+        flags, peak, next_tree = 0, 0, started + _TREE_TICK_S
+        tick_s = _QUIET_TICK_S if self._memory.accounted else _TICK_S
+        wait_s = min(request.cpu_s, tick_s)
+        while True:
+            for descriptor, _ in poller.poll(max(1, int(wait_s * 1000))):
+                if descriptor != pidfd:
+                    os._exit(0)
+                return flags, peak
+            now = time.monotonic()
+            try:
+                cpu_s = time.clock_gettime(clock)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                continue  # it ended in this moment
+            tree_bytes = 0
+            if not self._memory.accounted or now >= next_tree:
+                tree_cpu_s, tree_bytes = _tree()
+                cpu_s, next_tree = max(cpu_s, tree_cpu_s), now + _TREE_TICK_S
+            peak = max(peak, tree_bytes)
+            flags |= self._verdict(request, cpu_s, now - started, tree_bytes, output)
+            if flags:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                wait_s = 60.0
+            else:
+                wait_s = min(tick_s, request.cpu_s - cpu_s)
+
+    def _verdict(self, request: child.Request, cpu_s: float, wall_s: float, tree_bytes: int, output: int) -> int:
+        if os.fstat(output).st_size > request.output_bytes:
+            return OUTPUT_STOP
+        if cpu_s >= request.cpu_s:
+            return CPU_STOP
+        if wall_s >= request.wall_s:
+            return WALL_STOP
+        if not self._memory.accounted and tree_bytes > request.memory_bytes:
+            return MEMORY_STOP
+        return 0
+
+
+def _tree() -> tuple[float, int]:
+    """(CPU seconds, resident bytes) of everything in this cell's pid namespace but the supervisor."""
+    cpu_s, resident = 0.0, 0
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or name == "1":
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        cpu_s += sum(map(int, fields[11:15])) / _CLOCK_TICKS
+        resident += int(fields[21]) * _PAGE
+    return cpu_s, resident
+
+
+def _read_all(descriptor: int) -> bytes:
+    size = os.fstat(descriptor).st_size
+    parts, at = [], 0
+    while at < size:
+        part = os.pread(descriptor, size - at, at)
+        if not part:
+            break
+        parts.append(part)
+        at += len(part)
+    return b"".join(parts)
+
+
+def _import_named(source: bytes) -> None:
+    """Import the standard and runtime modules that the program names, once, before its tests are forked."""
+    names: set[str] = set()
+    for match in _IMPORT.finditer(source.decode("utf-8", "replace")):
+        names.update(part.strip() for part in match.group(1).split(","))
+    for name in sorted(names & _IMPORTABLE):
+        if name not in sys.modules:
+            try:
+                __import__(name)
+            except ImportError:
+                continue  # not in this runtime: the program will say so itself
+
+
+_IMPORTABLE = frozenset(
+    "abc argparse array ast base64 binascii bisect calendar cmath collections contextlib copy csv dataclasses datetime decimal difflib "
+    "enum fractions functools gc getpass glob hashlib heapq html inspect io itertools json keyword logging math numbers operator os pathlib "
+    "pickle platform pprint queue random re sched secrets select shlex shutil signal socket sortedcontainers statistics string struct "
+    "subprocess sys tempfile textwrap threading time timeit traceback types typing unicodedata unittest urllib uuid warnings weakref zlib "
+    "numpy scipy pandas sympy networkx".split()
+)
+
+
+def start(control: socket.socket, outer_uid: int, outer_gid: int, cell_filter: system.Filter) -> types.NoneType:
+    """Turn a fresh clone of the zygote into a cell and serve; never returns."""
+    try:
+        os.setsid()
+        system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
+        for name, text in (("setgroups", "deny"), ("uid_map", f"1000 {outer_uid} 1"), ("gid_map", f"1000 {outer_gid} 1")):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+        mounts.mount_proc()
+        with open("/proc/sys/user/max_user_namespaces", "w") as file:
+            file.write("0")  # nobody in here makes another user namespace, whatever the filter says
+        system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+        cell_filter.install()
+        Cell(control).serve()
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)
+    except Exception as error:  # noqa: BLE001 - the process border: the zygote's owner must learn why
+        os.write(2, f"cell: {type(error).__name__}: {error}\n".encode())
+        os._exit(70)
+    os._exit(0)

@@ -1,0 +1,186 @@
+"""What happens in a test's own process, from the fork to the candidate's first instruction, and after its last.
+
+This process is the init of a fresh pid namespace: when it ends, the kernel ends whatever it started. Nothing here decides a verdict:
+by the time the candidate's code runs, no descriptor, capability or system call is left that reaches the supervisor.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import gc
+import os
+import resource
+import sys
+import types
+from dataclasses import dataclass
+
+from sandbox.namespaces import mounts, system
+
+KIND_PYTHON, KIND_NATIVE, KIND_COMPILE = "python", "native", "compile"
+NATIVE_PROGRAM = f"{mounts.PROGRAM_FOLDER}/main"
+PYTHON_PROGRAM = f"{mounts.PROGRAM_FOLDER}/main.py"
+_COMPILED = f"{mounts.WORKING_FOLDER}/main"
+
+
+@dataclass(slots=True)
+class Request:
+    """One test as the supervisor was asked to run it."""
+
+    index: int
+    cpu_s: float
+    wall_s: float
+    memory_bytes: int
+    output_bytes: int
+    processes: int
+    disk_bytes: int
+    disk_inodes: int
+    seed: int
+
+
+@dataclass(slots=True)
+class Program:
+    """What a cell runs: a code object, a binary at `NATIVE_PROGRAM`, or a compiler's command line."""
+
+    kind: str
+    code: types.CodeType | None = None
+    command: tuple[str, ...] = ()
+    data_bytes: int = -1  # RLIMIT_DATA where no cgroup bounds memory, -1 for none
+
+
+def enter(request: Request, program: Program, descriptors: tuple[int, ...], ready: int, test_filter: system.Filter) -> None:
+    """Become the box and run the program; never returns. `ready` is an eventfd that says the set-up is complete."""
+    _isolate(request, program, descriptors, test_filter)
+    os.eventfd_write(ready, 1)  # from here on a death is the program's
+    system.close_from(3)
+    if program.kind == KIND_PYTHON:
+        _run_python(program, request.seed)
+    elif program.kind == KIND_NATIVE:
+        _execute(NATIVE_PROGRAM)
+    else:
+        _compile(program.command)
+    os._exit(127)
+
+
+def _isolate(request: Request, program: Program, descriptors: tuple[int, ...], test_filter: system.Filter) -> None:
+    os.setsid()  # a process group of its own: kill(0) must not reach the supervisor
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+    options = f"size={request.disk_bytes},nr_inodes={request.disk_inodes},mode=755"
+    system.mount("tmpfs", mounts.TEST_FOLDER, "tmpfs", system.MS_NOSUID | system.MS_NODEV, options)
+    for name in ("work", "tmp", "shm"):
+        os.mkdir(f"{mounts.TEST_FOLDER}/{name}")
+    os.chdir(mounts.WORKING_FOLDER)
+    system.mount("proc", "/proc", "proc", system.MS_NOSUID | system.MS_NODEV | system.MS_NOEXEC | system.MS_RDONLY, "subset=pid")
+    _limit(request, program)
+    system.drop_capabilities()
+    test_filter.install()
+
+
+def _limit(request: Request, program: Program) -> None:
+    cpu = int(request.cpu_s) + 2  # the supervisor judges CPU time to the millisecond; this is the net below it
+    size = max(request.output_bytes + 1, request.disk_bytes)
+    for limit, value in (
+        (resource.RLIMIT_CPU, cpu),
+        (resource.RLIMIT_FSIZE, size),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 1024),
+        (resource.RLIMIT_NPROC, request.processes + 1),  # the supervisor counts as one
+        (resource.RLIMIT_MEMLOCK, 65536),
+    ):
+        resource.setrlimit(limit, (value, value))
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    stack = request.memory_bytes if hard == resource.RLIM_INFINITY else min(request.memory_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_STACK, (stack, hard))
+    if program.data_bytes >= 0:
+        resource.setrlimit(resource.RLIMIT_DATA, (program.data_bytes, program.data_bytes))
+
+
+def _execute(path: str) -> None:
+    import signal
+
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execve(path, [path], dict(os.environ))
+    except OSError as error:
+        os.write(2, f"cannot execute: {error.strerror}\n".encode())
+
+
+def _compile(command: tuple[str, ...]) -> None:
+    """Run the compiler and pour the binary into standard output, still inside the box: its path is never opened outside."""
+    pid = os.posix_spawn(command[0], list(command), dict(os.environ))
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status != 0:
+        os._exit(1)
+    source = os.open(_COMPILED, os.O_RDONLY | os.O_NOFOLLOW)
+    while os.sendfile(1, source, None, 1 << 30):
+        pass
+    os._exit(0)
+
+
+def _run_python(program: Program, seed: int) -> None:
+    code = program.code
+    assert code is not None
+    depth = 0
+    frame: types.FrameType | None = sys._getframe()
+    while frame is not None:
+        depth, frame = depth + 1, frame.f_back
+    sys.setrecursionlimit(1000 + depth + 1)  # a bare run starts at depth one
+    random = sys.modules.get("random")
+    if random is not None:
+        random.seed(seed)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed & 0xFFFFFFFF)
+    main = types.ModuleType("__main__")
+    main.__dict__.update({"__file__": PYTHON_PROGRAM, "__builtins__": builtins, "__cached__": None})
+    for name in [name for name in sys.modules if name.split(".", 1)[0] == "sandbox"]:
+        del sys.modules[name]
+    sys.modules["__main__"] = main
+    sys.argv = [PYTHON_PROGRAM]
+    gc.enable()
+    os._exit(_finish(_call(code, main.__dict__)))
+
+
+def _call(code: types.CodeType, names: dict[str, object]) -> int:
+    """Run the program's code as the interpreter would and return the exit code it would give."""
+    try:
+        exec(code, names)  # the candidate's code, in its own sandboxed process: this is what the sandbox is for
+    except SystemExit as stop:
+        return _exit_code(stop.code)
+    except MemoryError:
+        os.write(2, b"MemoryError\n")
+        return 1
+    except BaseException as error:
+        trace = error.__traceback__
+        try:
+            sys.excepthook(type(error), error, trace.tb_next if trace else None)
+        except BaseException:  # noqa: BLE001 - a broken hook of the program's is its own failure, as in a bare run
+            return 1
+        return 1
+    return 0
+
+
+def _exit_code(code: object) -> int:
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+def _finish(status: int) -> int:
+    """What the interpreter does at its end, without the teardown: wait for threads, call exit functions, flush."""
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            if stream is sys.stdout:
+                status = status or 120  # the interpreter's own code for output that could not be written
+    return status

@@ -1,0 +1,251 @@
+"""The service's side of zygotes and cells: starting them, talking to them, killing them. asyncio; nothing here blocks.
+
+What a cell sends is bounded and parsed as fixed records: a cell is ours, but it stands next to hostile code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from sandbox.interface import RunnerLost, SandboxUnavailable
+
+_CODE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_START_S = 30.0
+_MESSAGE_BYTES = 65536
+
+
+class Channel:
+    """One end of a SOCK_SEQPACKET pair on the running loop."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._messages: collections.deque[bytes] = collections.deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self.ended = False
+        self.peer_pid = 0
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._loop.add_reader(sock.fileno(), self._on_readable)
+
+    def _on_readable(self) -> None:
+        while True:
+            try:
+                message, ancillary, _, _ = self._socket.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(12))
+            except BlockingIOError:
+                break
+            except OSError:
+                message, ancillary = b"", []
+            if not message:
+                self.ended = True
+                self._loop.remove_reader(self._socket.fileno())
+                break
+            for level, kind, data in ancillary:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+                    self.peer_pid = struct.unpack("3i", data[:12])[0]
+            self._messages.append(message)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def receive(self) -> bytes:
+        """The next message. Raises RunnerLost where the other side is gone."""
+        while not self._messages:
+            if self.ended:
+                raise RunnerLost("the supervisor's channel closed")
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        return self._messages.popleft()
+
+    def send(self, message: bytes, descriptors: list[int]) -> None:
+        """Send one message with descriptors. Raises RunnerLost."""
+        try:
+            socket.send_fds(self._socket, [message], descriptors)
+        except OSError as error:
+            raise RunnerLost("the supervisor is gone") from error
+
+    def close(self) -> None:
+        """Close this end; the other side then ends itself."""
+        if self._socket.fileno() >= 0:
+            if not self.ended:
+                self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+        self.ended = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class ZygoteConfig:
+    """How one zygote is made: interpreter, root, warm modules, and the uid that root gives it."""
+
+    python: str
+    shown: dict[str, str]
+    masked: tuple[str, ...]
+    packages: str | None
+    preload: tuple[str, ...]
+    uid: int
+    stack_bytes: int
+
+
+class Cell:
+    """One program's supervisor, seen from the service."""
+
+    def __init__(self, channel: Channel, pid: int, ended: asyncio.Future[int]) -> None:
+        self.channel = channel
+        self.pid = pid
+        self.ended = ended
+
+    def kill(self) -> None:
+        """Kill the supervisor, the init of its pid namespace, and so everything in it."""
+        self.channel.close()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if not self.ended.done():
+                os.kill(self.pid, signal.SIGKILL)
+
+    async def gone(self) -> None:
+        """Wait until the kernel has ended all of its processes."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self.ended), 5)
+
+
+class Zygote:
+    """A warm process that forks cells."""
+
+    def __init__(self, config: ZygoteConfig) -> None:
+        self._config = config
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: Channel | None = None
+        self._ended: dict[int, asyncio.Future[int]] = {}
+        self._numbers = itertools.count(1)
+        self._listener: asyncio.Task[None] | None = None
+        self._diagnostics = -1
+        self._lock = asyncio.Lock()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can fork."""
+        return self._channel is not None and not self._channel.ended
+
+    async def start(self) -> None:
+        """Start and wait until it is warm. Raises SandboxUnavailable with what it printed."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        config = self._config
+        text = json.dumps(
+            {"code": _CODE, "control": theirs.fileno(), "shown": config.shown, "masked": config.masked, "packages": config.packages,
+             "preload": config.preload, "uid": config.uid}
+        )  # fmt: skip
+        self._diagnostics = os.memfd_create("diagnostics", os.MFD_CLOEXEC)
+        script = os.path.join(os.path.dirname(__file__), "zygote.py")
+        stack = config.stack_bytes
+        command = ["/bin/sh", "-c", f'ulimit -S -s {stack // 1024} && ulimit -H -s {stack // 1024}; exec "$@"', "sh"]
+        self._process = subprocess.Popen(
+            [*command, config.python, "-S", "-s", "-P", "-B", script, text],
+            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._diagnostics, env=_environment(), cwd="/",
+        )  # fmt: skip
+        theirs.close()
+        self._channel = Channel(ours)
+        try:
+            await asyncio.wait_for(self._channel.receive(), _START_S)
+        except (RunnerLost, asyncio.TimeoutError) as error:
+            said = self.said()
+            await self.close()
+            raise SandboxUnavailable(explain(said)) from error
+        self._listener = asyncio.create_task(self._listen(self._channel))
+
+    def said(self) -> str:
+        """The last it wrote to its standard error."""
+        return os.pread(self._diagnostics, 1 << 20, 0)[-1000:].decode("utf-8", "replace").strip()
+
+    async def _listen(self, channel: Channel) -> None:
+        with contextlib.suppress(RunnerLost):
+            while True:
+                message = json.loads(await channel.receive())
+                future = self._ended.pop(message["ended"], None)
+                if future is not None and not future.done():
+                    future.set_result(message["status"])
+        for future in self._ended.values():
+            if not future.done():
+                future.set_result(signal.SIGKILL)
+
+    async def spawn(self) -> Cell:
+        """A fresh cell. Raises RunnerLost."""
+        async with self._lock:
+            if not self.alive:
+                await self._restart()
+        assert self._channel is not None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        number = next(self._numbers)
+        ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        channel = Channel(ours)
+        self._ended[number] = ended
+        try:
+            self._channel.send(str(number).encode(), [theirs.fileno()])
+            theirs.close()
+            await asyncio.wait_for(channel.receive(), _START_S)
+        except (RunnerLost, asyncio.TimeoutError) as error:
+            channel.close()
+            raise RunnerLost(f"no cell: {self.said()}") from error
+        except asyncio.CancelledError:
+            channel.close()
+            raise
+        return Cell(channel, channel.peer_pid, ended)
+
+    async def _restart(self) -> None:
+        await self.close()
+        try:
+            await self.start()
+        except SandboxUnavailable as error:
+            raise RunnerLost(str(error)) from error
+
+    async def close(self) -> None:
+        """End it and everything it forked."""
+        if os.environ.get("DEBUG_Z"): print("ZYG", self.said(), file=sys.stderr)
+        if self._channel is not None:
+            self._channel.close()
+        if self._process is not None:
+            for _ in range(100):
+                if self._process.poll() is not None:
+                    break
+                await asyncio.sleep(0.02)
+            else:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        if self._listener is not None:
+            await self._listener
+            self._listener = None
+        if self._diagnostics >= 0:
+            os.close(self._diagnostics)
+            self._diagnostics = -1
+
+
+def _environment() -> dict[str, str]:
+    """What programs see: nothing of the service's own environment."""
+    return {
+        "PATH": "/usr/bin:/bin", "HOME": "/box/work", "TMPDIR": "/tmp", "TZ": "UTC", "LANG": "C.UTF-8", "ONLINE_JUDGE": "1", "PYTHONHASHSEED": "0",
+        "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMEXPR_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }  # fmt: skip
+
+
+def explain(said: str) -> str:
+    """What to do about a zygote that could not build its box."""
+    last = said.rsplit("\n", 1)[-1]
+    if "unshare" in last or "Operation not permitted" in last or "uid_map" in last or "Permission denied" in last:
+        return (
+            f"user namespaces are not allowed here ({last}). Set kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu 23.10 and newer), "
+            "kernel.unprivileged_userns_clone=1 (older Debian) and user.max_user_namespaces above 0; in a container give the service a seccomp "
+            "profile that allows clone, unshare, mount, umount2 and pivot_root"
+        )
+    return f"the sandbox's first process did not start on {sys.platform}: {last or 'it printed nothing'}"

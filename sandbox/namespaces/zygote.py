@@ -1,0 +1,130 @@
+"""The zygote: one warm process per kind of program, in the box's root, that forks a cell for each program.
+
+Started as a script by the interpreter that candidates get, isolated from any site-packages. `argv[1]` is the configuration as JSON.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+
+
+def main() -> None:
+    """Build the root, warm up, then fork cells until the control socket closes."""
+    config = json.loads(sys.argv[1])
+    sys.path.insert(0, config["code"])
+    from sandbox.namespaces import cell, mounts, seccomp, system
+
+    control = socket.socket(fileno=config["control"])
+    system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
+    as_root = os.geteuid() == 0
+    flags = system.CLONE_NEWNS | system.CLONE_NEWPID | system.CLONE_NEWIPC | system.CLONE_NEWUTS | system.CLONE_NEWNET
+    uid, gid = os.geteuid(), os.getegid()
+    system.unshare(flags if as_root else flags | system.CLONE_NEWUSER)
+    if not as_root:
+        _map_ids(uid, gid)
+    socket.sethostname("sandbox")
+    mounts.build_root(config["shown"], tuple(config["masked"]))
+    pid = os.fork()  # the first process of the new pid namespace: its end is everybody's end
+    if pid:
+        control.close()
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
+    system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
+    mounts.mount_proc()
+    mounts.forget_old_root()
+    if as_root:
+        uid = gid = config["uid"]
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+        system.prctl(system.PR_SET_DUMPABLE, 1)  # /proc/self must stay writable to its owner for the id maps of cells
+    else:
+        uid = gid = 1000
+    _warm(config)
+    _serve(control, uid, gid, cell, seccomp, system)
+
+
+def _map_ids(uid: int, gid: int) -> None:
+    for name, text in (("setgroups", "deny"), ("uid_map", f"1000 {uid} 1"), ("gid_map", f"1000 {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def _warm(config: dict[str, object]) -> None:
+    from sandbox.namespaces import system
+
+    sys.path[:] = [path for path in sys.path if path not in (config["code"], os.path.dirname(__file__))]
+    packages = config["packages"]
+    if packages:
+        sys.path.append(str(packages))
+    import site
+
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
+    for name in config["preload"]:  # type: ignore[attr-defined]
+        try:
+            __import__(name)
+        except ImportError:
+            os.write(2, f"zygote: no module {name}\n".encode())
+    _plain_streams()
+    system.set_default_thread_stack(8 << 20)
+    soft = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    resource.setrlimit(resource.RLIMIT_STACK, (soft, soft))
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def _plain_streams() -> None:
+    """Streams over descriptors 0, 1, 2 as a program finds them whose streams are files; a test puts its own descriptors there."""
+    descriptor = os.memfd_create("null", os.MFD_CLOEXEC)
+    for number in (0, 1):
+        os.dup2(descriptor, number)
+    os.close(descriptor)
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8", errors="strict")
+    sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8", errors="strict")
+    sys.stderr = io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(2, "w", closefd=False)), encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
+    sys.stdin.name, sys.stdout.name  # noqa: B018 - fills what a wrapper computes lazily
+
+
+def _serve(control: socket.socket, uid: int, gid: int, cell, seccomp, system) -> None:  # type: ignore[no-untyped-def]
+    cell_filter = system.Filter(seccomp.cell_filter(system.machine()))
+    cloner = system.Cloner()
+    flags = system.CLONE_NEWUSER | system.CLONE_NEWNS | system.CLONE_NEWPID | system.CLONE_NEWNET | system.CLONE_NEWIPC | system.CLONE_NEWUTS
+    poller = select.poll()
+    poller.register(control, select.POLLIN)
+    control.send(json.dumps({"ready": True, "python": sys.version.split()[0]}).encode())
+    cells: dict[int, tuple[int, int]] = {}  # pidfd -> (pid, the owner's number)
+    while True:
+        for ready, _ in poller.poll():
+            if ready in cells:
+                poller.unregister(ready)
+                os.close(ready)
+                pid, number = cells.pop(ready)
+                control.send(json.dumps({"ended": number, "status": os.waitpid(pid, 0)[1]}).encode())
+                continue
+            message, descriptors, _, _ = socket.recv_fds(control, 256, 1)
+            if not message:
+                os._exit(0)
+            pid, pidfd = cloner.clone(flags)
+            if pid == 0:
+                control.close()
+                cell.start(socket.socket(fileno=descriptors[0]), uid, gid, cell_filter)
+            os.close(descriptors[0])
+            cells[pidfd] = (pid, int(message))
+            poller.register(pidfd, select.POLLIN)
+
+
+if __name__ == "__main__":
+    main()
