@@ -7,7 +7,7 @@ its deadline into it, so that verifiers neither queue nor look at a clock. Work 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -51,7 +51,7 @@ class Sandbox(Protocol):
         """The languages that this machine can run, by their canonical names."""
         ...
 
-    def run(self, job: Job) -> AsyncIterator[RunResult]:
+    def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
         """One result per input, in order, or a single one where the program does not compile; closing the iterator stops the job.
 
         Raises:

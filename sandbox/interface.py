@@ -7,7 +7,7 @@ A *job* is one program and its inputs. Every backend runs the program once per i
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -108,7 +108,7 @@ class Sandbox(Protocol):
         """
         ...
 
-    def run(self, job: Job) -> AsyncIterator[RunResult]:
+    def run(self, job: Job) -> AsyncGenerator[RunResult]:
         """One result per input in order, or a single `compile_error`; closing the iterator kills the job.
 
         Raises:

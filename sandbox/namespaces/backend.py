@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 
 from sandbox import languages
@@ -205,7 +205,7 @@ class NamespacesSandbox:
 
     # ---- running -----------------------------------------------------------------------------------------------------
 
-    async def run(self, job: Job) -> AsyncIterator[RunResult]:
+    async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
         """One result per input, or one `compile_error`; closing the iterator kills the job. Raises SandboxUnavailable, RunnerLost."""
         if job.language not in self._languages:
             raise SandboxUnavailable(f"{job.language} does not run here")
@@ -235,7 +235,7 @@ class NamespacesSandbox:
                 return RunResult(first.index, *_fields(result)[1:])
         return first
 
-    async def _run_tests(self, job: Job, kind: str, program: bytes, slot: Slot) -> AsyncIterator[RunResult]:
+    async def _run_tests(self, job: Job, kind: str, program: bytes, slot: Slot) -> AsyncGenerator[RunResult, None]:
         done = 0
         while done < len(job.inputs):
             cell = await self._zygotes[kind].spawn()
@@ -331,7 +331,7 @@ class CellRun:
             group.limit(largest + _OUTPUT_SLACK)
         return None if error is None else str(error)
 
-    async def tests(self, job: Job, first: int, stderr_bytes: int = _STDERR_BYTES) -> AsyncIterator[RunResult]:
+    async def tests(self, job: Job, first: int, stderr_bytes: int = _STDERR_BYTES) -> AsyncGenerator[RunResult, None]:
         """Results from input `first` on, the next test already handed over while one is looked at. Raises RunnerLost."""
         waiting: list[tuple[int, int, int]] = []
         at = first

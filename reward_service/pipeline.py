@@ -1,0 +1,174 @@
+"""START HERE. One rollout's whole way: split, gate, verify, language and length, compose.
+
+`grade_groups` does this for all rollouts of many groups and yields each grade the moment it is known. Whose fault a failure is decides
+what the trainer sees: the completion's is a verdict with a reward, anybody else's is `unscored` with none (errors.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from reward_service.effects import Effects
+from reward_service.errors import NotScored, attributed
+from reward_service.records import (
+    AnswerForm,
+    Completion,
+    DetailLevel,
+    FormatFinding,
+    Grade,
+    Group,
+    GroupSummary,
+    JsonObject,
+    LanguageFinding,
+    Outcome,
+    Rollout,
+    Verdict,
+)
+from reward_service.scoring.completion import split_completion
+from reward_service.scoring.format import find_final_answer, format_gate
+from reward_service.scoring.scheme import Scheme, compose
+from reward_service.verifiers import VERIFIERS
+from reward_service.verifiers.base import GroupContext, Judge
+
+_NOTHING_FOUND: dict[AnswerForm, JsonObject] = {
+    AnswerForm.BOX: {"answer": None},
+    AnswerForm.CODE_BLOCK: {"language": None, "tests_run": 0, "tests_passed": 0, "first_failure": None},
+}
+
+
+async def grade_groups(
+    groups: Sequence[Group], scheme: Scheme, effects: Effects, detail: DetailLevel = DetailLevel.BRIEF
+) -> AsyncIterator[Grade]:
+    """One grade per rollout, in the order in which they become known. Closing the iterator stops what is still running.
+
+    Group and rollout ids must be unique, and texts and token counts that the scheme's terms need must be there: shells check this.
+    """
+    grades: asyncio.Queue[Grade] = asyncio.Queue()
+    turn = asyncio.Lock()  # one completion is read per turn of the event loop, however many wait
+    tasks = [asyncio.create_task(_grade_group(group, scheme, effects, detail, grades, turn)) for group in groups]
+    try:
+        for _ in range(sum(len(group.rollouts) for group in groups)):
+            yield await grades.get()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _grade_group(
+    group: Group, scheme: Scheme, effects: Effects, detail: DetailLevel, grades: asyncio.Queue[Grade], turn: asyncio.Lock
+) -> None:
+    verifier = VERIFIERS[group.task]
+    context = GroupContext(group.group_id, scheme.seed, scheme.correctness == "fraction", detail)
+    try:
+        with attributed():
+            judge = await verifier.prepare(group.reference, context, effects)
+    except NotScored as error:
+        for rollout in group.rollouts:
+            grades.put_nowait(_unscored(group, rollout, error, detail))
+        return
+
+    async def grade(rollout: Rollout) -> None:
+        grades.put_nowait(await grade_rollout(group, rollout, scheme, verifier.answer_form, judge, effects, detail, turn))
+
+    async with asyncio.TaskGroup() as tasks:
+        for rollout in group.rollouts:
+            tasks.create_task(grade(rollout))
+
+
+async def grade_rollout(
+    group: Group,
+    rollout: Rollout,
+    scheme: Scheme,
+    form: AnswerForm,
+    judge: Judge,
+    effects: Effects,
+    detail: DetailLevel,
+    turn: contextlib.AbstractAsyncContextManager[None],
+) -> Grade:
+    """The way of one rollout against a prepared reference; never raises for what the completion holds."""
+    async with turn:
+        completion = split_completion(
+            rollout.completion,
+            scheme.tags,
+            prompt_opened_tag=scheme.prompt_opened_tag,
+            leading_whitespace=scheme.leading_whitespace,
+        )
+        finding = read_answer(completion, scheme, form)
+        await asyncio.sleep(0)
+    verdict: Verdict | None = None
+    language: LanguageFinding | None = None
+    if finding.violation is None:
+        try:
+            with attributed():
+                if finding.final_answer is not None:
+                    verdict = await judge(finding.final_answer)
+                if scheme.needs_prompt:
+                    language = await _judge_language(group, completion, scheme, effects)
+        except NotScored as error:
+            return _unscored(group, rollout, error, detail)
+    same_language = language is not None and language.consistent
+    outcome, reward, correctness, terms = compose(scheme, finding, verdict, same_language, rollout.completion_tokens)
+    return Grade(
+        group.group_id, rollout.rollout_id, outcome, reward, correctness, terms, _explain(finding, form, verdict, language, detail)
+    )
+
+
+def read_answer(completion: Completion, scheme: Scheme, form: AnswerForm) -> FormatFinding:
+    """The gate's finding, or with the gate off whatever answer can be found."""
+    if scheme.gate:
+        return format_gate(completion, form)
+    return FormatFinding(None, find_final_answer(completion.answer, form))
+
+
+async def _judge_language(group: Group, completion: Completion, scheme: Scheme, effects: Effects) -> LanguageFinding:
+    assert scheme.language_rule is not None
+    return await effects.judge_language(
+        scheme.language_rule, group.prompt or "", completion.thinking, completion.answer, group.language
+    )
+
+
+def _explain(
+    finding: FormatFinding, form: AnswerForm, verdict: Verdict | None, language: LanguageFinding | None, detail: DetailLevel
+) -> JsonObject:
+    if finding.violation is not None:
+        return {"violation": finding.violation.value}
+    found = dict(verdict.brief) if verdict is not None else dict(_NOTHING_FOUND[form])
+    if detail is DetailLevel.FULL:
+        if verdict is not None:
+            found.update(verdict.full)
+        if language is not None:
+            found["language_term"] = language.detail
+    return found
+
+
+def _unscored(group: Group, rollout: Rollout, error: NotScored, detail: DetailLevel) -> Grade:
+    found: dict[str, str] = {"reason": error.reason.value}
+    if detail is DetailLevel.FULL:
+        found["message"] = str(error)
+    return Grade(group.group_id, rollout.rollout_id, Outcome.UNSCORED, None, None, None, found)
+
+
+def in_order(groups: Sequence[Group], grades: Iterable[Grade]) -> list[Grade]:
+    """The grades in the order of the groups and their rollouts."""
+    known = {(grade.group_id, grade.rollout_id): grade for grade in grades}
+    return [known[group.group_id, rollout.rollout_id] for group in groups for rollout in group.rollouts]
+
+
+def summarize(groups: Sequence[Group], grades: Iterable[Grade]) -> list[GroupSummary]:
+    """Statistics per group, in the groups' order; of grades given so far where not all are."""
+    rewards: dict[str, list[float]] = {group.group_id: [] for group in groups}
+    for grade in grades:
+        if grade.reward is not None:
+            rewards[grade.group_id].append(grade.reward)
+    return [_summary(group, rewards[group.group_id]) for group in groups]
+
+
+def _summary(group: Group, rewards: list[float]) -> GroupSummary:
+    mean = statistics.fmean(rewards) if rewards else None
+    deviation = statistics.pstdev(rewards) if rewards else None
+    flat = len(set(rewards)) == 1 if len(rewards) > 1 else None
+    return GroupSummary(group.group_id, len(group.rollouts), len(rewards), mean, deviation, flat)
