@@ -1,0 +1,379 @@
+"""Call the reward service from a trainer: standard library only, Python 3.9 or newer, safe to share between threads.
+
+    client = RewardClient("http://127.0.0.1:8000", key="...")
+    answer = client.grade([{"group_id": "p7", "task": "math", "prompt": "...", "reference": {"answer": "42"},
+                            "rollouts": [{"rollout_id": "0", "completion": "<think>...</think>...\\boxed{42}"}]}])
+    rewards = [grade.reward for grade in answer.grades]      # one per rollout, in the order sent
+
+A rollout that the service could not score has no reward. It never comes back as 0: `grade` raises `UnscoredError` unless it is told to
+return such grades, so that no trainer takes an infrastructure failure for a bad completion by mistake.
+
+    RewardClientError
+    +-- RequestRefused        the request's fault: a 4xx that repeating will not help; names the fields
+    +-- ServiceUnavailable    no answer within the time allowed, however often it was tried
+    +-- ServiceFailed         the service's fault: an answer that is none
+    |   +-- StreamIncomplete  a stream broke off before its end line; what was yielded before is valid
+    +-- UnscoredError         rollouts without a reward, with the reason of each
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import gzip
+import http.client
+import json
+import random
+import ssl
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from reward_service.connections import Answer, Pool
+
+RETRIED_STATUSES = (429, 502, 503, 504)
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 20.0
+SILENCE_S = 30.0  # a stream sends a heartbeat every 5 s: six missing ones mean that nobody is there
+COMPRESS_FROM_BYTES = 1 << 16
+
+OnUnscored = Literal["raise", "return"]
+
+
+class RewardClientError(Exception):
+    """Base of what this client raises. No message carries a prompt, a completion or a key."""
+
+
+class RequestRefused(RewardClientError):
+    """The request's fault. `pointer` is a JSON pointer (RFC 6901) to the first wrong field, `errors` all (pointer, message) pairs told."""
+
+    def __init__(self, status: int, errors: Sequence[tuple[str, str]]) -> None:
+        self.status = status
+        self.errors = tuple(errors)
+        self.pointer, self.message = self.errors[0]
+        super().__init__(f"refused with {status}: {self.pointer or '/'}: {self.message}")
+
+
+class ServiceUnavailable(RewardClientError):
+    """No answer within the time allowed. `status` is the last HTTP status, or None where no connection lasted."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class ServiceFailed(RewardClientError):
+    """The service's fault: an unforeseen status, or an answer that is not what the protocol says."""
+
+
+class StreamIncomplete(ServiceFailed):
+    """The stream ended without its end line. The grades it yielded are valid; send the missing rollouts again."""
+
+
+class Unscored(NamedTuple):
+    """One rollout without a reward, and why (`bad_reference`, `deadline`, `overloaded`, ...)."""
+
+    group_id: str
+    rollout_id: str
+    reason: str
+
+
+class UnscoredError(RewardClientError):
+    """Some rollouts have no reward: `unscored` lists them. `response` holds all grades (None where they were streamed)."""
+
+    def __init__(self, unscored: Sequence[Unscored], response: GradeResponse | None = None) -> None:
+        self.unscored = tuple(unscored)
+        self.response = response
+        reasons = sorted({entry.reason for entry in self.unscored})
+        super().__init__(f"{len(self.unscored)} rollouts have no reward ({', '.join(reasons)})")
+
+
+@dataclass(frozen=True)
+class Grade:
+    """One rollout's grade. `reward`, `correctness` and the values of `terms` are None exactly when `outcome` is "unscored"."""
+
+    group_id: str
+    rollout_id: str
+    outcome: str
+    reward: float | None
+    correctness: float | None
+    terms: Mapping[str, float | None]
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GradeResponse:
+    """One grade per rollout, in the order sent; a summary per group; which scheme and which versions decided."""
+
+    grades: tuple[Grade, ...]
+    groups: tuple[Mapping[str, Any], ...]
+    scheme: Mapping[str, Any]
+    service: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether the service takes work now, and its own report on what works there."""
+
+    ready: bool
+    report: Mapping[str, Any]
+
+
+class RewardClient:
+    """A service at one address, over a pool of kept connections; threads may share it, and a forked child opens connections of its own.
+
+    `total_s` bounds one call with all its repetitions; how long grading may wait for its turn is `deadline_s` of each call. `connections`
+    is how many idle connections are kept. Certificates are checked against `tls`, or the system's authorities.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        total_s: float = 900.0,
+        connect_s: float = 10.0,
+        connections: int = 32,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._pool = Pool(url, connect_s, connections, tls)
+        self._headers = {"Content-Type": "application/json"}
+        if key is not None:
+            self._headers["Authorization"] = f"Bearer {key}"
+        self._total_s = total_s
+
+    def grade(
+        self,
+        groups: Iterable[Mapping[str, Any]],
+        scheme: str | Mapping[str, Any] = "magistral",
+        *,
+        detail: str = "brief",
+        deadline_s: float | None = None,
+        priority: str | None = None,
+        on_unscored: OnUnscored = "raise",
+    ) -> GradeResponse:
+        """Grade all rollouts of some groups; blocks until every one is known.
+
+        Raises:
+            UnscoredError: rollouts without a reward (never the completion's fault), unless `on_unscored` is "return".
+            RequestRefused: the request's fault.
+            ServiceUnavailable, ServiceFailed: the service's.
+        """
+        body = _encoded(_request(groups, scheme, detail, deadline_s, priority))
+        response = _response(_parsed(self._answered("/v1/grade", body, "application/json").text))
+        unscored = [_unscored(grade) for grade in response.grades if grade.outcome == "unscored"]
+        if unscored and on_unscored == "raise":
+            raise UnscoredError(unscored, response)
+        return response
+
+    def stream(
+        self,
+        groups: Iterable[Mapping[str, Any]],
+        scheme: str | Mapping[str, Any] = "magistral",
+        *,
+        detail: str = "brief",
+        deadline_s: float | None = None,
+        priority: str | None = None,
+        on_unscored: OnUnscored = "raise",
+    ) -> Iterator[Grade]:
+        """Yield each grade the moment it is known, in any order. Nothing is sent before the first one is asked for.
+
+        Raises:
+            UnscoredError: at the end, after all other grades were yielded; unless `on_unscored` is "return", which yields them too.
+            StreamIncomplete: the stream broke off; not every rollout was yielded.
+            RequestRefused, ServiceUnavailable, ServiceFailed: before the first grade.
+        """
+        body = _encoded(_request(groups, scheme, detail, deadline_s, priority))
+        unscored: list[Unscored] = []
+        with self._answered("/v1/grade", body, "application/x-ndjson", whole=False) as answer:
+            for line in _lines(answer):
+                if line.get("type") != "grade":
+                    continue
+                grade = _grade(line)
+                if grade.outcome == "unscored" and on_unscored == "raise":
+                    unscored.append(_unscored(grade))
+                else:
+                    yield grade
+        if unscored:
+            raise UnscoredError(unscored)
+
+    def health(self) -> bool:
+        """Whether the service answers at all; tried once."""
+        try:
+            return self._probe("/healthz").status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def ready(self) -> Readiness:
+        """Whether the service takes work now, with its report; tried once.
+
+        Raises:
+            ServiceUnavailable: nothing answers there.
+            ServiceFailed: what answers is no reward service.
+        """
+        try:
+            answer = self._probe("/readyz")
+        except (OSError, http.client.HTTPException) as error:
+            raise ServiceUnavailable(f"no answer from {self._pool.address}: {type(error).__name__}") from error
+        return Readiness(answer.status == 200, _parsed(answer.text))
+
+    def close(self) -> None:
+        """Close the idle connections; the client may be used again."""
+        self._pool.clear()
+
+    def __enter__(self) -> RewardClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _probe(self, path: str) -> Answer:
+        answer = self._attempt("GET", path, None, "application/json", time.monotonic() + self._pool.connect_s)
+        answer.read()
+        return answer
+
+    def _answered(self, path: str, body: _Body, accept: str, whole: bool = True) -> Answer:
+        """A 200, read to its end where it is wanted `whole`, after as many attempts as the time allows.
+
+        Grading has no side effects, so that every request may be repeated.
+        """
+        deadline = time.monotonic() + self._total_s
+        attempts = 0
+        while True:
+            status, retry_after = None, None
+            try:
+                answer = self._attempt("POST", path, body, accept, deadline)
+                status, retry_after = answer.status, _seconds(answer.retry_after)
+                if status != 200 or whole:
+                    answer.read()
+                if status == 200:
+                    return answer
+                if status not in RETRIED_STATUSES:
+                    raise _refusal(status, answer.text)
+                failure = f"{self._pool.address} answers {status}"
+            except ssl.SSLCertVerificationError as error:
+                raise ServiceUnavailable(f"the certificate of {self._pool.address} is not trusted") from error
+            except (OSError, http.client.HTTPException) as error:
+                failure = f"no answer from {self._pool.address}: {type(error).__name__}"
+            attempts += 1
+            pause_s = _pause_s(attempts, retry_after)
+            if time.monotonic() + pause_s >= deadline:
+                raise ServiceUnavailable(f"{failure} (attempts: {attempts}, within {self._total_s:g} s)", status)
+            time.sleep(pause_s)
+
+    def _attempt(self, method: str, path: str, body: _Body | None, accept: str, deadline: float) -> Answer:
+        """Send once; a kept connection that turns out to be closed by the other side is replaced at once by a new one."""
+        headers = {**self._headers, **(body.headers if body else {}), "Accept": accept}
+        data = body.data if body else None
+        connection = self._pool.take()
+        if connection is not None:
+            with contextlib.suppress(ConnectionError, http.client.BadStatusLine, http.client.CannotSendRequest):
+                return self._pool.exchange(connection, method, path, data, headers, deadline)
+        return self._pool.exchange(self._pool.connect(), method, path, data, headers, deadline)
+
+
+class _Body(NamedTuple):
+    data: bytes
+    headers: Mapping[str, str]
+
+
+def _request(
+    groups: Iterable[Mapping[str, Any]], scheme: str | Mapping[str, Any], detail: str, deadline_s: float | None, priority: str | None
+) -> dict[str, Any]:
+    stated = {"scheme": scheme, "groups": list(groups), "detail": detail, "deadline_s": deadline_s, "priority": priority}
+    return {name: value for name, value in stated.items() if value is not None}
+
+
+def _encoded(request: Mapping[str, Any]) -> _Body:
+    data = json.dumps(request, allow_nan=False, separators=(",", ":")).encode("ascii")  # escaped, so that lone surrogates pass
+    if len(data) < COMPRESS_FROM_BYTES:
+        return _Body(data, {})
+    return _Body(gzip.compress(data, compresslevel=1, mtime=0), {"Content-Encoding": "gzip"})
+
+
+def _parsed(text: bytes) -> Mapping[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ServiceFailed("an answer that is not JSON") from error
+    if not isinstance(value, dict):
+        raise ServiceFailed("an answer that is not a JSON object")
+    return value
+
+
+def _lines(answer: Answer) -> Iterator[Mapping[str, Any]]:
+    """The objects of an NDJSON stream, without its end line.
+
+    Raises:
+        StreamIncomplete: there was no end line.
+    """
+    rest, ended = b"", False
+    try:
+        for chunk in answer.chunks(SILENCE_S):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in map(_parsed, filter(None, lines)):
+                ended = ended or line.get("type") == "end"
+                if not ended:
+                    yield line
+    except (OSError, http.client.HTTPException) as error:
+        raise StreamIncomplete(f"the stream broke off: {type(error).__name__}") from error
+    if not ended:
+        raise StreamIncomplete("the stream ended without its end line")
+
+
+def _grade(fields: Mapping[str, Any]) -> Grade:
+    try:
+        return Grade(
+            group_id=fields["group_id"],
+            rollout_id=fields["rollout_id"],
+            outcome=fields["outcome"],
+            reward=fields["reward"],
+            correctness=fields["correctness"],
+            terms=fields["terms"],
+            detail=fields["detail"],
+        )
+    except KeyError as error:
+        raise ServiceFailed(f"a grade without {error}") from error
+
+
+def _response(fields: Mapping[str, Any]) -> GradeResponse:
+    try:
+        grades = tuple(_grade(grade) for grade in fields["grades"])
+        return GradeResponse(grades, tuple(fields["groups"]), fields["scheme"], fields["service"])
+    except KeyError as error:
+        raise ServiceFailed(f"an answer without {error}") from error
+
+
+def _unscored(grade: Grade) -> Unscored:
+    return Unscored(grade.group_id, grade.rollout_id, str(grade.detail.get("reason", "")))
+
+
+def _refusal(status: int, text: bytes) -> RewardClientError:
+    if not 400 <= status < 500:
+        return ServiceFailed(f"unforeseen status {status}")
+    try:
+        body = json.loads(text)
+        errors = [(str(error["pointer"]), str(error["message"])) for error in body.get("errors", [body["error"]])]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        errors = []
+    return RequestRefused(status, errors or [("", http.client.responses.get(status, "refused"))])
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Seconds that a `Retry-After` asks for (RFC 9110, 10.2.3: seconds or an HTTP date), or None without a usable one."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _pause_s(attempts: int, retry_after: float | None) -> float:
+    """How long to wait before the next attempt: a little at random, so that a thousand clients do not come back in the same instant."""
+    if retry_after is not None:
+        return retry_after + random.uniform(0.0, max(0.1, retry_after / 4))
+    return random.uniform(0.5, 1.0) * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempts - 1, 16))
