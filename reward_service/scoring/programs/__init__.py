@@ -1,0 +1,1 @@
+"""Which program to run, on which tests, and is its output right?"""

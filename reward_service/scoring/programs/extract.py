@@ -1,0 +1,49 @@
+"""Find the program to run: the first fenced code block of an answer that names a language."""
+
+from __future__ import annotations
+
+import re
+
+from reward_service.records import CodeBlock
+
+# One match is one fenced block from its opening line on; `body` is None when it is never closed. The quantifiers are possessive and
+# the body is a lazy run of single characters, so that no input makes the engine go back: a text of n characters takes O(n).
+# White space of the line end is whatever Unicode calls so, except LF.
+_BLOCK = re.compile(
+    r"^(?P<indent> {0,3}+)(?P<ticks>`{3,}+)(?P<info>[^`\n]*+)$"
+    r"(?:\n(?P<body>[\s\S]*?)^ {0,3}+(?P=ticks)`*+[^\S\n]*+$)?+",
+    re.MULTILINE,
+)
+_LANGUAGE = re.compile(r"[A-Za-z0-9+#._-]+")
+
+
+def first_code_block(answer: str) -> CodeBlock | None:
+    """The first closed block with a language specification, known or not, or None (MAGISTRAL.md, format gate, fences).
+
+    A fence is three or more backticks at the start of a line, after up to three spaces that are also taken off each line of the body;
+    at least as many, alone on a line, close it. Blocks without a language are passed over; an unclosed one ends the search, since
+    all that follows lies inside it. The answer's first character starts a line. Line ends are LF and CRLF; a CR alone is none.
+    Linear in the answer's length.
+
+    Example: "```Python\\nprint(1)\\n```" is `CodeBlock("Python", "print(1)\\n")`.
+    """
+    if "```" not in answer:
+        return None
+    for block in _BLOCK.finditer(answer.replace("\r\n", "\n")):
+        info, body = block.group("info", "body")
+        if body is None:
+            return None
+        if language := _language(info):
+            return CodeBlock(language, _without_indent(body, len(block["indent"])))
+    return None
+
+
+def _language(info: str) -> str | None:
+    """The first word of an info string where it is made of a language name's characters alone."""
+    words = info.split(maxsplit=1)
+    return words[0] if words and _LANGUAGE.fullmatch(words[0]) else None
+
+
+def _without_indent(body: str, spaces: int) -> str:
+    """The body with up to `spaces` spaces taken off the start of each line."""
+    return re.sub(rf"\n {{1,{spaces}}}+", "\n", "\n" + body)[1:] if spaces else body
