@@ -34,7 +34,9 @@ CPP = Language(
     name="cpp",
     kind="native",
     file="main.cpp",
-    aliases=frozenset({"cpp", "c++", "cxx", "cc", "cpp11", "cpp14", "cpp17", "cpp20", "c++11", "c++14", "c++17", "c++20", "g++", "gnu++17", "gnu++20"}),
+    aliases=frozenset(
+        {"cpp", "c++", "cxx", "cc", "cpp11", "cpp14", "cpp17", "cpp20", "c++11", "c++14", "c++17", "c++20", "g++", "gnu++17", "gnu++20"}
+    ),
     self_test="#include <bits/stdc++.h>\nint main() { long a, b; std::cin >> a >> b; std::cout << a + b << '\\n'; }\n",
     self_test_input=b"19 23\n",
     self_test_output=b"42\n",
@@ -77,7 +79,9 @@ def tool_chain(compiler: str) -> dict[str, str]:
     """
     shown = {compiler: compiler}
     for program in ("cc1plus", "collect2", "as", "ld"):
-        answer = subprocess.run([compiler, f"-print-prog-name={program}"], capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        answer = subprocess.run(
+            [compiler, f"-print-prog-name={program}"], capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
         path = answer if answer.startswith("/") else shutil.which(answer) or ""
         if path:
             shown[path] = path

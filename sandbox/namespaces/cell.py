@@ -16,7 +16,6 @@ import signal
 import socket
 import sys
 import time
-import types
 
 from sandbox.namespaces import child, mounts, seccomp, system
 from sandbox.namespaces.wire import CPU_STOP, MEMORY_STOP, NOT_READY, OOM, OUTPUT_STOP, REPLY, REQUEST, WALL_STOP
@@ -255,15 +254,19 @@ def _import_named(source: bytes) -> None:
 
 
 _IMPORTABLE = frozenset(
-    "abc argparse array ast base64 binascii bisect calendar cmath collections contextlib copy csv dataclasses datetime decimal difflib "
-    "enum fractions functools gc getpass glob hashlib heapq html inspect io itertools json keyword logging math numbers operator os pathlib "
-    "pickle platform pprint queue random re sched secrets select shlex shutil signal socket sortedcontainers statistics string struct "
-    "subprocess sys tempfile textwrap threading time timeit traceback types typing unicodedata unittest urllib uuid warnings weakref zlib "
-    "numpy scipy pandas sympy networkx".split()
-)
+    (
+        "abc", "argparse", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "collections", "contextlib", "copy",
+        "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "fractions", "functools", "gc", "getpass", "glob", "hashlib",
+        "heapq", "html", "inspect", "io", "itertools", "json", "keyword", "logging", "math", "numbers", "operator", "os", "pathlib",
+        "pickle", "platform", "pprint", "queue", "random", "re", "sched", "secrets", "select", "shlex", "shutil", "signal", "socket",
+        "sortedcontainers", "statistics", "string", "struct", "subprocess", "sys", "tempfile", "textwrap", "threading", "time", "timeit",
+        "traceback", "types", "typing", "unicodedata", "unittest", "urllib", "uuid", "warnings", "weakref", "zlib", "numpy", "scipy",
+        "pandas", "sympy", "networkx",
+    )
+)  # fmt: skip
 
 
-def start(control: socket.socket, outer_uid: int, outer_gid: int, cell_filter: system.Filter) -> types.NoneType:
+def start(control: socket.socket, outer_uid: int, outer_gid: int, cell_filter: system.Filter) -> None:
     """Turn a fresh clone of the zygote into a cell and serve; never returns."""
     try:
         os.setsid()

@@ -152,7 +152,7 @@ def _call(code: types.CodeType, names: dict[str, object]) -> int:
     except MemoryError:
         os.write(2, b"MemoryError\n")
         return 1
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - every exception of the program ends it, as in a bare run
         trace = error.__traceback__
         try:
             sys.excepthook(type(error), error, trace.tb_next if trace else None)
@@ -167,7 +167,7 @@ def _exit_code(code: object) -> int:
         return 0
     if isinstance(code, int):
         return code & 0xFF
-    print(code, file=sys.stderr)
+    sys.stderr.write(f"{code}\n")
     return 1
 
 

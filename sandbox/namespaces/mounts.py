@@ -18,8 +18,8 @@ _PASSWD = "candidate:x:1000:1000::/box/work:/bin/false\n"
 
 def library_folders() -> list[str]:
     """Folders of shared libraries that a dynamically linked program may need."""
-    known = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/lib64", "/usr/lib64",
-             "/lib/ld-linux-aarch64.so.1", "/usr/lib/locale/C.utf8", "/usr/share/zoneinfo")  # fmt: skip
+    roots = [f"{base}/{machine}-linux-gnu" for machine in ("x86_64", "aarch64") for base in ("/lib", "/usr/lib")]
+    known = [*roots, "/lib64", "/usr/lib64", "/lib/ld-linux-aarch64.so.1", "/usr/lib/locale/C.utf8", "/usr/share/zoneinfo"]
     return [path for path in known if os.path.exists(path)]
 
 
@@ -79,7 +79,9 @@ def build_root(shown: dict[str, str], masked: tuple[str, ...]) -> None:
         _show(root, source, target)
     for folder in masked:
         if os.path.isdir(root + folder):
-            system.mount("tmpfs", root + folder, "tmpfs", system.MS_NOSUID | system.MS_NODEV | system.MS_RDONLY, "size=4k,nr_inodes=2,mode=555")
+            system.mount(
+                "tmpfs", root + folder, "tmpfs", system.MS_NOSUID | system.MS_NODEV | system.MS_RDONLY, "size=4k,nr_inodes=2,mode=555"
+            )
     _make_devices(root)
     with open(f"{root}/etc/passwd", "w") as file:
         file.write(_PASSWD)
@@ -109,9 +111,10 @@ def _make_devices(root: str) -> None:
             target = f"{root}/dev/{name}"
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o666))
             system.mount(source, target, None, system.MS_BIND)  # a device must stay one: no nodev here
-    for name, target in (("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("fd", "/proc/self/fd"),
-                         ("shm", "/box/shm")):  # fmt: skip
-        os.symlink(target, f"{root}/dev/{name}")
+    os.symlink("/proc/self/fd", f"{root}/dev/fd")
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        os.symlink(f"/proc/self/fd/{number}", f"{root}/dev/{name}")
+    os.symlink("/box/shm", f"{root}/dev/shm")
 
 
 def mount_program_folder() -> None:

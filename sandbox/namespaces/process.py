@@ -151,13 +151,18 @@ class Zygote:
         command = ["/bin/sh", "-c", f'ulimit -S -s {stack // 1024} && ulimit -H -s {stack // 1024}; exec "$@"', "sh"]
         self._process = subprocess.Popen(
             [*command, config.python, "-S", "-s", "-P", "-B", script, text],
-            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._diagnostics, env=_environment(), cwd="/",
-        )  # fmt: skip
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._diagnostics,
+            env=_environment(),
+            cwd="/",
+        )
         theirs.close()
         self._channel = Channel(ours)
         try:
             await asyncio.wait_for(self._channel.receive(), _START_S)
-        except (RunnerLost, asyncio.TimeoutError) as error:
+        except (TimeoutError, RunnerLost) as error:
             said = self.said()
             await self.close()
             raise SandboxUnavailable(explain(said)) from error
@@ -193,7 +198,7 @@ class Zygote:
             self._channel.send(str(number).encode(), [theirs.fileno()])
             theirs.close()
             await asyncio.wait_for(channel.receive(), _START_S)
-        except (RunnerLost, asyncio.TimeoutError) as error:
+        except (TimeoutError, RunnerLost) as error:
             channel.close()
             raise RunnerLost(f"no cell: {self.said()}") from error
         except asyncio.CancelledError:
@@ -210,7 +215,6 @@ class Zygote:
 
     async def close(self) -> None:
         """End it and everything it forked."""
-        if os.environ.get("DEBUG_Z"): print("ZYG", self.said(), file=sys.stderr)
         if self._channel is not None:
             self._channel.close()
         if self._process is not None:
@@ -232,11 +236,10 @@ class Zygote:
 
 def _environment() -> dict[str, str]:
     """What programs see: nothing of the service's own environment."""
-    return {
-        "PATH": "/usr/bin:/bin", "HOME": "/box/work", "TMPDIR": "/tmp", "TZ": "UTC", "LANG": "C.UTF-8", "ONLINE_JUDGE": "1", "PYTHONHASHSEED": "0",
-        "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMEXPR_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }  # fmt: skip
+    libraries = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
+    one_thread = {f"{library}_NUM_THREADS": "1" for library in libraries}
+    fixed = {"PATH": "/usr/bin:/bin", "HOME": "/box/work", "TMPDIR": "/tmp", "TZ": "UTC", "LANG": "C.UTF-8", "ONLINE_JUDGE": "1"}
+    return {**fixed, **one_thread, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def explain(said: str) -> str:
@@ -245,7 +248,7 @@ def explain(said: str) -> str:
     if "unshare" in last or "Operation not permitted" in last or "uid_map" in last or "Permission denied" in last:
         return (
             f"user namespaces are not allowed here ({last}). Set kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu 23.10 and newer), "
-            "kernel.unprivileged_userns_clone=1 (older Debian) and user.max_user_namespaces above 0; in a container give the service a seccomp "
-            "profile that allows clone, unshare, mount, umount2 and pivot_root"
+            "kernel.unprivileged_userns_clone=1 (older Debian) and user.max_user_namespaces above 0; in a container give the service a "
+            "seccomp profile that allows clone, unshare, mount, umount2 and pivot_root"
         )
     return f"the sandbox's first process did not start on {sys.platform}: {last or 'it printed nothing'}"

@@ -52,8 +52,8 @@ def _checked(result: int, what: str) -> int:
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, data: str = "") -> None:
     """`mount(2)`. Raises OSError."""
-    encode = lambda text: None if text is None else text.encode()  # noqa: E731
-    _checked(_libc.mount(encode(source), target.encode(), encode(kind), ctypes.c_ulong(flags), data.encode()), f"mount {target}")
+    names = [None if text is None else text.encode() for text in (source, target, kind)]
+    _checked(_libc.mount(*names, ctypes.c_ulong(flags), data.encode()), f"mount {target}")
 
 
 def bind(source: str, target: str, *, read_only: bool = True) -> None:
@@ -68,7 +68,13 @@ def bind(source: str, target: str, *, read_only: bool = True) -> None:
 
 def _locked_flags(target: str) -> int:
     have = os.statvfs(target).f_flag
-    pairs = ((os.ST_NODEV, MS_NODEV), (os.ST_NOEXEC, MS_NOEXEC), (os.ST_NOSUID, MS_NOSUID), (os.ST_NOATIME, 1024), (os.ST_RELATIME, 1 << 21))
+    pairs = (
+        (os.ST_NODEV, MS_NODEV),
+        (os.ST_NOEXEC, MS_NOEXEC),
+        (os.ST_NOSUID, MS_NOSUID),
+        (os.ST_NOATIME, 1024),
+        (os.ST_RELATIME, 1 << 21),
+    )
     return sum(ours for theirs, ours in pairs if have & theirs)
 
 

@@ -101,7 +101,9 @@ def _plain_streams() -> None:
 def _serve(control: socket.socket, uid: int, gid: int, cell, seccomp, system) -> None:  # type: ignore[no-untyped-def]
     cell_filter = system.Filter(seccomp.cell_filter(system.machine()))
     cloner = system.Cloner()
-    flags = system.CLONE_NEWUSER | system.CLONE_NEWNS | system.CLONE_NEWPID | system.CLONE_NEWNET | system.CLONE_NEWIPC | system.CLONE_NEWUTS
+    flags = (
+        system.CLONE_NEWUSER | system.CLONE_NEWNS | system.CLONE_NEWPID | system.CLONE_NEWNET | system.CLONE_NEWIPC | system.CLONE_NEWUTS
+    )
     poller = select.poll()
     poller.register(control, select.POLLIN)
     control.send(json.dumps({"ready": True, "python": sys.version.split()[0]}).encode())

@@ -1,0 +1,133 @@
+"""C++: compiled in a box of its own with a precompiled header, each source once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable
+
+from sandbox import languages
+from sandbox.interface import Job, Limits, RunnerLost, RunResult, Status, TestInput
+from sandbox.namespaces.process import Zygote
+from sandbox.namespaces.run import DIAGNOSTIC_BYTES, CellRun, Slot
+
+COMPILE_MEMORY_BYTES = 1_073_741_824
+COMPILE_DISK_BYTES = 268_435_456
+BINARY_BYTES = 67_108_864
+HEADER_BYTES = 536_870_912
+CACHE_BYTES = 268_435_456
+_HEADER_CPU_S = 60.0
+
+ZygoteFactory = Callable[[dict[str, str]], Zygote]  # from what it shows beyond the run-time libraries
+
+
+class CppCompiler:
+    """g++ in a box whose root holds nothing but the tool chain."""
+
+    def __init__(self, compiler: str, standard: str, cache_dir: str | None) -> None:
+        self._compiler = compiler
+        self._standard = standard
+        self._cache_dir = cache_dir or _default_cache()
+        self._zygote: Zygote | None = None
+        self._binaries: OrderedDict[str, bytes] = OrderedDict()
+        self.header_in_use = False
+        self.version = ""
+
+    async def start(self, make_zygote: ZygoteFactory, slot: Slot) -> str | None:
+        """Make the box, and the header where it is not cached; why there is no header, if so.
+
+        Raises:
+            SandboxUnavailable: the machine's fault.
+        """
+        self.version = await asyncio.to_thread(languages.compiler_version, self._compiler)
+        tools = await asyncio.to_thread(languages.tool_chain, self._compiler)
+        self._zygote = make_zygote(tools)
+        await self._zygote.start()
+        folder, why = await self._precompiled_header(slot)
+        if folder is None:
+            return why
+        await self._zygote.close()
+        self._zygote = make_zygote({**tools, languages.HEADER_FOLDER: folder})
+        await self._zygote.start()
+        self.header_in_use = True
+        return None
+
+    async def close(self) -> None:
+        """End the box."""
+        if self._zygote is not None:
+            await self._zygote.close()
+            self._zygote = None
+
+    async def _precompiled_header(self, slot: Slot) -> tuple[str | None, str]:
+        """(folder that holds the header for exactly our flags, ""), or (None, why there is none)."""
+        command = languages.header_command(self._compiler, self._standard)
+        key = hashlib.sha256("\0".join((self.version, *command)).encode()).hexdigest()[:16]
+        folder = os.path.join(self._cache_dir, f"pch-{key}")
+        target = os.path.join(folder, "bits", "stdc++.h.gch")
+        if os.path.exists(target):
+            return folder, ""
+        result = await self._in_box(command, "#include <bits/stdc++.h>\n", _HEADER_CPU_S, HEADER_BYTES, slot)
+        if result.status is not Status.FINISHED:
+            return None, f"could not be made: {result.status} {result.stderr[:200].decode('utf-8', 'replace')}"
+        try:
+            await asyncio.to_thread(_write_whole, target, result.stdout)
+        except OSError as error:
+            return None, f"could not be kept in {self._cache_dir}: {error.strerror}"
+        return folder, ""
+
+    async def compile(self, source: str, limits: Limits, slot: Slot) -> bytes | RunResult:
+        """The binary, or a `compile_error` with the diagnostics. Raises RunnerLost."""
+        command = languages.compile_command(self._compiler, self._standard, with_header=self.header_in_use)
+        key = hashlib.sha256("\0".join((*command, source)).encode("utf-8", "replace")).hexdigest()
+        cached = self._binaries.get(key)
+        if cached is not None:
+            self._binaries.move_to_end(key)
+            return cached
+        result = await self._in_box(command, source, limits.compile_s, BINARY_BYTES, slot)
+        if result.status is not Status.FINISHED:
+            why = result.stderr or f"compiler: {result.status}".encode()
+            return RunResult(
+                None, Status.COMPILE_ERROR, stderr=why, cpu_s=result.cpu_s, wall_s=result.wall_s, memory_bytes=result.memory_bytes
+            )
+        self._binaries[key] = result.stdout
+        while sum(map(len, self._binaries.values())) > CACHE_BYTES:
+            self._binaries.popitem(last=False)
+        return result.stdout
+
+    async def _in_box(self, command: tuple[str, ...], source: str, cpu_s: float, output_bytes: int, slot: Slot) -> RunResult:
+        assert self._zygote is not None
+        limits = Limits(cpu_s=cpu_s, memory_bytes=COMPILE_MEMORY_BYTES, disk_bytes=max(COMPILE_DISK_BYTES, output_bytes))
+        run = CellRun(await self._zygote.spawn(), slot)
+        try:
+            failed = await run.load("compile", source.encode("utf-8", "replace"), languages.CPP.file, command, limits)
+            if failed is not None:
+                raise RunnerLost(failed)
+            job = Job("cpp", source, (TestInput(b"", output_bytes),), limits)
+            async with contextlib.aclosing(run.tests(job, 0, DIAGNOSTIC_BYTES)) as results:
+                async for result in results:
+                    return result
+            raise RunnerLost("the compile box gave no result")
+        finally:
+            await run.close()
+
+
+def _default_cache() -> str:
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "reward-sandbox")
+
+
+def _write_whole(target: str, data: bytes) -> None:
+    """Write a file so that nobody ever sees a part of it. Raises OSError."""
+    os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target))
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.unlink, temporary)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o444)
+        os.replace(temporary, target)
+        undo.pop_all()

@@ -1,0 +1,185 @@
+"""One cell's life in one slot, seen from the service: load a program, hand over tests, read how each ended, kill."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from sandbox.interface import Job, Limits, RunnerLost, RunResult, Status, TestInput
+from sandbox.namespaces.cgroups import SlotCgroup
+from sandbox.namespaces.process import Cell
+from sandbox.namespaces.wire import CPU_STOP, MEMORY_STOP, NOT_READY, OOM, OUTPUT_STOP, REPLY, REQUEST, WALL_STOP
+
+STDERR_BYTES = 4096
+DIAGNOSTIC_BYTES = 65536
+LOAD_SLACK_BYTES = 268_435_456  # what a supervisor may use while it loads a program, beyond the program's own limit
+_OUTPUT_SLACK_BYTES = 16_777_216  # collected output is charged to the writer, but not to its limit
+_DATA_HEADROOM_BYTES = 67_108_864  # what a warm interpreter has mapped already, where RLIMIT_DATA bounds memory
+_PIPELINE = 2  # tests handed over at a time: the next starts while the last is looked at
+_CELL_DIED = 1 << 16
+
+_Reply = tuple[int, int, int, float, float, float, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One place where a job runs: its number, the core it is pinned to, its cgroup."""
+
+    number: int
+    cores: tuple[int, ...]
+    cgroup: SlotCgroup | None
+
+
+class CellRun:
+    """One cell's life in one slot: load a program, run its tests, be killed."""
+
+    def __init__(self, cell: Cell, slot: Slot) -> None:
+        self._cell = cell
+        self._slot = slot
+        self._counters: tuple[int, ...] = ()
+
+    async def load(self, kind: str, program: bytes, file: str, command: tuple[str, ...], limits: Limits) -> str | None:
+        """Hand over the program; the text of the error where it cannot be loaded (its own fault). Raises RunnerLost."""
+        group = self._slot.cgroup
+        if self._slot.cores:
+            os.sched_setaffinity(self._cell.pid, self._slot.cores)
+        if group is not None:
+            group.unlimit()
+            group.admit(self._cell.pid)
+            group.limit(limits.memory_bytes + 2 * len(program) + LOAD_SLACK_BYTES)
+            self._counters = group.open_counters()
+        order = {
+            "kind": kind, "file": file, "command": command, "resettable": group is not None and group.files.peak_resets,
+            "data_bytes": -1 if group is not None else limits.memory_bytes + _DATA_HEADROOM_BYTES,
+        }  # fmt: skip
+        source = memory_file(program)
+        try:
+            self._cell.channel.send(json.dumps(order).encode(), [source, *self._counters])
+        finally:
+            os.close(source)
+        kills = group.oom_kills() if group is not None else 0
+        try:
+            answer = await asyncio.wait_for(self._cell.channel.receive(), 2 * limits.compile_s + 2)
+        except TimeoutError:
+            return f"compiling took longer than {limits.compile_s:g} s"
+        except RunnerLost:
+            await self._cell.gone()
+            if group is not None and group.oom_kills() > kills:
+                return "compiling took too much memory"
+            if (
+                self._cell.ended.done()
+                and os.WIFSIGNALED(self._cell.ended.result())
+                and os.WTERMSIG(self._cell.ended.result()) != signal.SIGKILL
+            ):
+                return f"the compiler died of signal {os.WTERMSIG(self._cell.ended.result())}"
+            raise
+        error = json.loads(answer)["error"]
+        if group is not None:
+            largest = max(0, limits.memory_bytes)
+            group.limit(largest + _OUTPUT_SLACK_BYTES)
+        return None if error is None else str(error)
+
+    async def tests(self, job: Job, first: int, stderr_bytes: int = STDERR_BYTES) -> AsyncGenerator[RunResult, None]:
+        """Results from input `first` on, the next test already handed over while one is looked at. Raises RunnerLost."""
+        waiting: list[tuple[int, int, int]] = []
+        at = first
+        try:
+            while at < len(job.inputs) or waiting:
+                while at < len(job.inputs) and len(waiting) < _PIPELINE:
+                    waiting.append(self._submit(job, at))
+                    at += 1
+                index, output, errors = waiting[0]
+                reply = await self._reply(job, index)
+                result = _result(job.limits, job.inputs[index], reply, output, errors, stderr_bytes)
+                for descriptor in waiting.pop(0)[1:]:
+                    os.close(descriptor)
+                yield result
+                if reply[1] & _CELL_DIED:
+                    return
+        finally:
+            for _, output, errors in waiting:
+                os.close(output)
+                os.close(errors)
+
+    def _submit(self, job: Job, index: int) -> tuple[int, int, int]:
+        test, limits = job.inputs[index], job.limits
+        stdin = memory_file(test.stdin)
+        output, errors = os.memfd_create("stdout", os.MFD_CLOEXEC), os.memfd_create("stderr", os.MFD_CLOEXEC)
+        bounds = (limits.processes, limits.disk_bytes, limits.disk_inodes, (job.seed + index) & 0xFFFFFFFFFFFFFFFF)
+        request = REQUEST.pack(index, limits.cpu_s, 2 * limits.cpu_s + 2, limits.memory_bytes, test.output_bytes, *bounds)
+        try:
+            self._cell.channel.send(request, [stdin, output, errors])
+        except RunnerLost:
+            os.close(output)
+            os.close(errors)
+            raise
+        finally:
+            os.close(stdin)
+        return index, output, errors
+
+    async def _reply(self, job: Job, index: int) -> _Reply:
+        group = self._slot.cgroup
+        try:
+            reply = REPLY.unpack(await asyncio.wait_for(self._cell.channel.receive(), 2 * job.limits.cpu_s + 60))
+        except TimeoutError as error:
+            raise RunnerLost("the supervisor does not answer") from error
+        except RunnerLost:
+            if self._counters and group is not None and group.oom_kills() > 0:
+                return index, OOM | _CELL_DIED, signal.SIGKILL, 0.0, 0.0, 0.0, job.limits.memory_bytes
+            raise
+        if reply[0] != index:
+            raise RunnerLost("the supervisor answered for another test")
+        if reply[1] & NOT_READY:
+            raise RunnerLost("the box could not be made")
+        return reply
+
+    async def close(self) -> None:
+        """Kill the cell and wait until nothing of it is left."""
+        for descriptor in self._counters:
+            os.close(descriptor)
+        self._cell.kill()
+        await self._cell.gone()
+
+
+def _result(limits: Limits, test: TestInput, reply: _Reply, output: int, errors: int, stderr_bytes: int) -> RunResult:
+    index, flags, status, cpu_s, wall_s, _, peak = reply
+    size = os.fstat(output).st_size
+    stdout = os.pread(output, min(size, test.output_bytes), 0)
+    stderr = os.pread(errors, stderr_bytes, 0)
+    peak = max(0, peak - size)
+    exit_code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+    verdict = _status(limits, flags, exit_code, number, cpu_s, peak, size > test.output_bytes, stderr)
+    return RunResult(index, verdict, stdout, stderr, exit_code, number, cpu_s, wall_s, peak)
+
+
+def _status(
+    limits: Limits, flags: int, exit_code: int | None, number: int | None, cpu_s: float, peak: int, flooded: bool, stderr: bytes
+) -> Status:
+    if flooded or flags & OUTPUT_STOP:
+        return Status.OUTPUT_LIMIT_EXCEEDED
+    if flags & (OOM | MEMORY_STOP) or peak > limits.memory_bytes:
+        return Status.MEMORY_LIMIT_EXCEEDED
+    if flags & (CPU_STOP | WALL_STOP) or cpu_s >= limits.cpu_s:
+        return Status.TIME_LIMIT_EXCEEDED
+    if number == signal.SIGSYS:
+        return Status.POLICY_VIOLATION
+    if exit_code == 0:
+        return Status.FINISHED
+    if b"MemoryError" in stderr or b"std::bad_alloc" in stderr:
+        return Status.MEMORY_LIMIT_EXCEEDED
+    return Status.RUNTIME_ERROR
+
+
+def memory_file(data: bytes) -> int:
+    """A descriptor, at its start, of an anonymous file that holds `data`."""
+    descriptor = os.memfd_create("data", os.MFD_CLOEXEC)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
