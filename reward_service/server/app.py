@@ -1,0 +1,132 @@
+"""`create_app`: lifespan, routes, error handlers; no logic. `serve`: the process around it, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from types import FrameType
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+import reward_service
+from reward_service.errors import RewardServiceError
+from reward_service.server.logs import configure_logs
+from reward_service.server.middleware import Observed, add_error_handlers
+from reward_service.server.openapi import describe
+from reward_service.server.routes import router
+from reward_service.server.service import Service
+from reward_service.settings import Settings
+from reward_service.wiring import Machine, build_machine
+
+KEEP_ALIVE_S = 75  # trainers pause between steps; a new connection for each would cost them more than it costs us to wait
+BACKLOG = 4096  # a step's thousands of connections arrive at once
+POLL_S = 0.05
+GRACE_S = 5  # after the drain, for the last bytes of answers
+
+
+def create_app(settings: Settings, machine: Machine | None = None) -> FastAPI:
+    """The application. `machine` is given by tests; its life is the application's."""
+    service = Service(settings, machine or build_machine(settings))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            await service.start()
+            _report(service)
+            yield
+        except RewardServiceError as error:
+            structlog.get_logger().error("cannot start", reason=str(error))
+            raise
+        finally:
+            await service.close()
+
+    app = FastAPI(
+        title="reward-service",
+        version=reward_service.__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    app.include_router(router)
+    app.add_middleware(Observed, metrics=service.metrics)
+    add_error_handlers(app, service.metrics)
+    app.openapi = describe(app)  # type: ignore[method-assign]
+    return app
+
+
+def serve(settings: Settings) -> None:
+    """Run the service until a signal stops it: SIGTERM or SIGINT drains it, a second one ends it at once.
+
+    Raises:
+        SystemExit: the machine's or the operator's fault: it could not start (status 3), as the log says.
+    """
+    configure_logs(settings.log_level)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    _DrainingServer(config, app.state.service).run()
+
+
+class _DrainingServer(uvicorn.Server):
+    """Answers 503 to what is new and finishes what was accepted before it stops."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._signals = 0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Count the signal: the first one drains, the second cuts off, the third leaves everything."""
+        self._signals += 1
+        self.force_exit = self._signals > 2
+
+    async def main_loop(self) -> None:
+        """Serve until told to stop."""
+        stop = asyncio.create_task(self._stop_when_told())
+        try:
+            await super().main_loop()
+        finally:
+            stop.cancel()
+
+    async def _stop_when_told(self) -> None:
+        while not self._signals:
+            await asyncio.sleep(POLL_S)
+        structlog.get_logger().info("draining", in_flight=self._service.admission.requests, seconds=self._service.settings.drain_s)
+        drain = asyncio.create_task(self._service.drain())
+        while self._signals == 1 and not drain.done():
+            await asyncio.sleep(POLL_S)
+        if not drain.done():
+            drain.cancel()
+            self._service.cut_off()
+        self.should_exit = True
+
+
+def _report(service: Service) -> None:
+    """Say at start-up what an operator must know."""
+    log = structlog.get_logger()
+    if service.key is None:
+        log.warning("no key is set: the service answers on loopback only, and everybody on this machine", host=service.settings.host)
+    readiness = service.readiness()
+    if readiness["ready"]:
+        log.info("ready", tasks=readiness["tasks"], languages=readiness["languages"])
+    else:
+        log.error("not everything works here", reasons=readiness["reasons"], tasks=readiness["tasks"])

@@ -1,0 +1,98 @@
+"""Around every request: an id, one log line without any text of it, counters, and how refusals look."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from reward_service.errors import Overloaded, RequestError
+from reward_service.server.admission import RETRY_FULL_S, NoRoom
+from reward_service.server.metrics import Metrics
+from reward_service.server.refusals import error_body, refusal_of
+
+REQUEST_ID = "x-request-id"
+SAFE_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
+CLIENT_WENT_AWAY = 499  # of no standard, but what operators know from proxies; it stands in the log only
+
+
+class Observed:
+    """ASGI middleware that gives each request an id, logs one line, and counts it."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(REQUEST_ID, "")
+        request_id = given if SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+        status = CLIENT_WENT_AWAY
+        started_s = time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (REQUEST_ID.encode(), request_id.encode())]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request=request_id):
+            try:
+                await self._app(scope, receive, send_with_id)
+            finally:
+                self._note(scope, status, time.perf_counter() - started_s)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unknown")
+        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        log = structlog.get_logger()
+        write = log.debug if route in ("/healthz", "/readyz", "/metrics") else log.info
+        write(
+            "answered", method=scope["method"], route=route, status=status, seconds=round(seconds, 4)
+        )  # never the query: it may hold a key
+
+
+def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
+    """Answer every error in the one form that docs/protocol.md states."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestError)
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+        if isinstance(error, NoRoom):
+            metrics.shed.labels(error.cause).inc()
+            headers = {"Retry-After": str(error.retry_after_s)}
+        structlog.get_logger().info("refused", pointer=error.pointer, reason=error.message)
+        return JSONResponse(error_body(refusal_of(error)), error.status, headers)
+
+    async def overloaded(request: Request, error: Exception) -> Response:
+        return _answer(503, str(error), {"Retry-After": str(RETRY_FULL_S)})
+
+    async def of_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return _answer(error.status_code, str(error.detail), dict(error.headers or {}))
+
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        structlog.get_logger().error("unforeseen", kind=type(error).__name__)
+        return _answer(500, "an error of the service; its log says more", {})
+
+    app.add_exception_handler(RequestError, refused)
+    app.add_exception_handler(Overloaded, overloaded)
+    app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(Exception, unforeseen)
+
+
+def _answer(status: int, message: str, headers: dict[str, Any]) -> Response:
+    return JSONResponse(error_body([("", message)]), status, headers)

@@ -1,0 +1,190 @@
+"""Reading requests: small bodies at once, big ones in processes of their own, while the event loop goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from reward_service.errors import Overloaded, RequestError
+from reward_service.server.bodies import Body
+from reward_service.server.bounds import INLINE_BYTES, Bounds
+from reward_service.server.decompress import Encoding, TooLarge, decompress
+from reward_service.server.frames import HEADER, Assembler
+from reward_service.server.reader_process import MESSAGE_BYTES, encode_bounds
+from reward_service.server.refusals import Refusal
+from reward_service.server.requests import GradeRequest, read_request
+
+ATTEMPTS = 2  # a reader that dies while it reads is replaced once; then the body is refused for now
+STOP_S = 2.0
+BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from reward_service.server import reader_process as r; r.main(*sys.argv[1:3])"
+)
+
+
+class _ReaderLost(Exception):
+    """The process ended without an answer."""
+
+
+class _Reader:
+    """One process and our end of its socket; reads one body at a time."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setblocking(False)
+        command = [sys.executable, "-I", "-c", BOOT, str(theirs.fileno()), encode_bounds(bounds), json.dumps(sys.path)]
+        with theirs:
+            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+
+    async def read(self, file: int, encoding: Encoding) -> GradeRequest:
+        """What the body in `file` states.
+
+        Raises:
+            RequestError: the client's fault.
+            _ReaderLost: ours.
+        """
+        message = json.dumps({"encoding": encoding.value}).encode()
+        try:
+            socket.send_fds(self._socket, [message], [file])
+        except OSError as error:
+            raise _ReaderLost from error
+        await _readable(self._socket)
+        answer, files = _received(self._socket)
+        with os.fdopen(files[0], "rb") as frames:
+            if answer["status"] != 200:
+                raise _refusal(answer)
+            return await _assembled(frames.fileno())
+
+    def close(self) -> None:
+        """End the process."""
+        self._socket.close()
+        try:
+            self.process.wait(STOP_S if self.process.poll() is None else 0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class BodyReader:
+    """Reads bodies; `count` big ones at the same time, the others wait."""
+
+    def __init__(self, bounds: Bounds, count: int = 1) -> None:
+        self.restarts = 0
+        self._bounds = bounds
+        self._count = count
+        self._free: asyncio.Queue[_Reader] = asyncio.Queue()
+        self._busy: set[asyncio.Task[GradeRequest]] = set()
+
+    async def start(self) -> None:
+        """Start the processes."""
+        for _ in range(self._count):
+            self._free.put_nowait(_Reader(self._bounds))
+
+    async def read(self, body: Body) -> GradeRequest:
+        """The request that a body states.
+
+        Raises:
+            RequestError: the client's fault: 400, 413 or 422.
+            Overloaded: ours: the process that read it was lost, twice.
+        """
+        if body.file is None:
+            with contextlib.suppress(TooLarge):  # small only while compressed
+                plain = decompress(bytes(body.small), body.encoding, INLINE_BYTES)
+                return read_request(plain, self._bounds)
+        # Shielded: whoever stops waiting leaves a process that still owes an answer, and must not be given another body before.
+        task = asyncio.ensure_future(self._read_elsewhere(os.dup(body.spill()), body.encoding))
+        self._busy.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Stop the processes; bodies that are being read are given up."""
+        for task in list(self._busy):
+            task.cancel()
+        await asyncio.gather(*self._busy, return_exceptions=True)
+        while not self._free.empty():
+            self._free.get_nowait().close()
+
+    def _finished(self, task: asyncio.Task[GradeRequest]) -> None:
+        self._busy.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, also where nobody waits any more
+
+    async def _read_elsewhere(self, file: int, encoding: Encoding) -> GradeRequest:
+        try:
+            for _ in range(ATTEMPTS):
+                with contextlib.suppress(_ReaderLost):
+                    return await self._read_once(file, encoding)
+        finally:
+            os.close(file)
+        raise Overloaded("the process that reads bodies was lost")
+
+    async def _read_once(self, file: int, encoding: Encoding) -> GradeRequest:
+        reader = await self._free.get()
+        try:
+            request = await reader.read(file, encoding)
+        except RequestError:
+            self._free.put_nowait(reader)
+            raise
+        except asyncio.CancelledError:
+            reader.process.kill()
+            reader.close()
+            raise
+        except _ReaderLost:
+            self.restarts += 1
+            reader.process.kill()
+            reader.close()
+            self._free.put_nowait(_Reader(self._bounds))
+            raise
+        self._free.put_nowait(reader)
+        return request
+
+
+async def _readable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(connection.fileno(), wake)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(connection.fileno())
+
+
+def _received(connection: socket.socket) -> tuple[Mapping[str, object], list[int]]:
+    try:
+        message, files, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 1)
+    except OSError as error:
+        raise _ReaderLost from error
+    if not message or not files:
+        raise _ReaderLost
+    answer: Mapping[str, object] = json.loads(message)
+    return answer, files
+
+
+def _refusal(answer: Mapping[str, object]) -> Refusal:
+    errors, status = answer["errors"], answer["status"]
+    assert isinstance(errors, list)
+    assert isinstance(status, int)
+    return Refusal([(pointer, message) for pointer, message in errors], status)
+
+
+async def _assembled(file: int) -> GradeRequest:
+    """Rebuild the request frame by frame; other work gets its turn after each."""
+    assembler = Assembler()
+    offset = 0
+    while header := os.pread(file, HEADER.size, offset):
+        kind, length = HEADER.unpack(header)
+        assembler.add(kind, os.pread(file, length, offset + HEADER.size))
+        offset += HEADER.size + length
+        await asyncio.sleep(0)
+    return assembler.request()

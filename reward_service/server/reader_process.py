@@ -1,0 +1,74 @@
+"""The process that reads big bodies: decompresses, parses and validates them, so that the event loop does not stand still.
+
+Started by `reader.BodyReader` with one end of a socket pair. A message in each direction is a small JSON object; the body, and the
+frames of the answer, travel as descriptors of anonymous files beside it. The process ends when the socket is closed.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import resource
+import signal
+import socket
+from dataclasses import asdict
+
+from reward_service.errors import RequestError
+from reward_service.server.bounds import Bounds
+from reward_service.server.decompress import Encoding, decompress
+from reward_service.server.frames import to_frames
+from reward_service.server.refusals import refusal_of
+from reward_service.server.requests import read_request
+
+MESSAGE_BYTES = 65_536
+BASE_MEMORY_BYTES = 1 << 30
+MEMORY_PER_BODY_BYTE = 12  # the body, its text and the text of its strings at up to four bytes a character, and the answer
+
+
+def serve(descriptor: int, bounds: Bounds) -> None:
+    """Answer bodies until the other side closes the socket."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the service drains first
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    limit = BASE_MEMORY_BYTES + MEMORY_PER_BODY_BYTE * bounds.max_body_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    connection = socket.socket(fileno=descriptor)
+    while True:
+        message, files, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 1)
+        if not message:
+            return
+        order = json.loads(message)
+        answer, result = _answer(files[0], Encoding(order["encoding"]), bounds)
+        with os.fdopen(result, "rb"):
+            socket.send_fds(connection, [json.dumps(answer).encode()], [result])
+
+
+def encode_bounds(bounds: Bounds) -> str:
+    """Bounds as an argument of the process."""
+    return json.dumps(asdict(bounds))
+
+
+def _answer(file: int, encoding: Encoding, bounds: Bounds) -> tuple[dict[str, object], int]:
+    """The message of the answer, and the descriptor of its frames."""
+    result = os.memfd_create("frames", os.MFD_CLOEXEC)
+    try:
+        _write_frames(file, encoding, bounds, result)
+    except RequestError as error:
+        return {"status": error.status, "errors": refusal_of(error)}, result
+    except MemoryError:
+        return {"status": 413, "errors": [("", "the body needs more memory than this server spends on one")]}, result
+    return {"status": 200}, result
+
+
+def _write_frames(file: int, encoding: Encoding, bounds: Bounds, result: int) -> None:
+    with os.fdopen(file, "rb") as source:
+        mapped = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)  # unmapped with its last view
+    request = read_request(decompress(memoryview(mapped), encoding, bounds.max_body_bytes), bounds)
+    with os.fdopen(os.dup(result), "wb", buffering=1 << 20) as out:
+        for frame in to_frames(request):
+            out.write(frame)
+
+
+def main(descriptor: str, bounds: str) -> None:
+    """Entry of the process: the socket's descriptor and the bounds, as texts."""
+    serve(int(descriptor), Bounds(**json.loads(bounds)))

@@ -1,0 +1,76 @@
+"""What a refused request is told: JSON pointers to the fields and what is wrong with them, bounded in number and size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from reward_service.errors import RequestError
+
+MAX_ERRORS = 20
+MAX_POINTER_CHARACTERS = 400
+MAX_TOKEN_CHARACTERS = 200
+TASK_DEPTH = 2  # pydantic's location of anything in a group: "groups", index, the task's name, ...
+TAG = "\0"
+
+MESSAGES: Mapping[str, str] = {
+    "extra_forbidden": "unknown field",
+    "missing": "is missing",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "list_type": "must be an array",
+    "string_type": "must be a string",
+    "int_type": "must be an integer",
+    "float_type": "must be a number",
+}
+TAG_ERRORS = ("union_tag_invalid", "union_tag_not_found")
+
+
+class Refusal(RequestError):
+    """A request that is wrong in several places; the first one stands in `pointer` and `message`."""
+
+    def __init__(self, errors: Sequence[tuple[str, str]], status: int = 422) -> None:
+        super().__init__(*errors[0], status)
+        self.errors = tuple(errors[:MAX_ERRORS])
+
+
+def refusal_of(error: RequestError) -> tuple[tuple[str, str], ...]:
+    """All (pointer, message) pairs of a refusal, at least one."""
+    return error.errors if isinstance(error, Refusal) else ((error.pointer, error.message),)
+
+
+def error_body(errors: Sequence[tuple[str, str]]) -> dict[str, object]:
+    """The body of a refusal: `error` is the first; `errors` lists all where there are several."""
+    listed = [{"pointer": pointer, "message": message} for pointer, message in errors]
+    return {"error": listed[0], "errors": listed} if len(listed) > 1 else {"error": listed[0]}
+
+
+def refused_by(error: ValidationError, tasks: Iterable[str]) -> Refusal:
+    """The refusal that says what pydantic found, without any input in it."""
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    return Refusal([_entry(detail, tasks) for detail in details[:MAX_ERRORS]])
+
+
+def pointer_of(location: Sequence[str | int]) -> str:
+    """JSON pointer (RFC 6901) of a pydantic location in a request's body, without the tags of unions."""
+    kept = [
+        token
+        for depth, token in enumerate(location)
+        if not (isinstance(token, str) and token.startswith(TAG)) and not (depth == TASK_DEPTH and location[0] == "groups")
+    ]
+    pointer = "".join(f"/{_escaped(token)}" for token in kept)
+    return pointer[:MAX_POINTER_CHARACTERS]
+
+
+def _escaped(token: str | int) -> str:
+    return str(token)[:MAX_TOKEN_CHARACTERS].replace("~", "~0").replace("/", "~1")
+
+
+def _entry(detail: ErrorDetails, tasks: Iterable[str]) -> tuple[str, str]:
+    pointer = pointer_of(detail["loc"])
+    if detail["type"] in TAG_ERRORS:
+        return f"{pointer}/task", f"must be one of {', '.join(tasks)}"
+    return pointer, MESSAGES.get(detail["type"], detail["msg"])

@@ -1,0 +1,178 @@
+"""From a request's JSON to records: the one conversion on the way in. Pure, so that it can run in another process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from reward_service.errors import RequestError
+from reward_service.records import (
+    Checker,
+    CheckerName,
+    ChoiceReference,
+    CodeReference,
+    DetailLevel,
+    FloatTolerance,
+    Group,
+    Json,
+    MathReference,
+    ProgramLimits,
+    ProgramTest,
+    Reference,
+    Rollout,
+)
+from reward_service.scoring.programs.testcases import digest_test_set
+from reward_service.scoring.scheme import Scheme, resolve_scheme
+from reward_service.server import schema
+from reward_service.server.bounds import Bounds
+from reward_service.server.json_text import read_json
+from reward_service.server.refusals import MAX_ERRORS, MAX_POINTER_CHARACTERS, Refusal, refused_by
+
+
+@dataclass(frozen=True, slots=True)
+class GradeRequest:
+    """A request to grade, whole and valid. `deadline_s` counts from the request's arrival."""
+
+    groups: tuple[Group, ...]
+    scheme: Scheme
+    detail: DetailLevel
+    deadline_s: float
+
+    @property
+    def rollouts(self) -> int:
+        """How many rollouts all groups hold."""
+        return sum(len(group.rollouts) for group in self.groups)
+
+
+def read_request(data: bytes | memoryview, bounds: Bounds) -> GradeRequest:
+    """The request that a body states.
+
+    Raises:
+        RequestError: the client's fault: 400 where it is no JSON object, 413 where it asks for too much, 422 where a field is wrong.
+    """
+    value = read_json(data)
+    if not isinstance(value, dict):
+        raise RequestError("", "the body must be a JSON object", status=400)
+    _check_counts(value, bounds)
+    try:
+        body = schema.GradeBody.model_validate(value, context=bounds)
+    except ValidationError as error:
+        raise refused_by(error, schema.TASKS) from None
+    del value
+    return _request(body, bounds)
+
+
+def _check_counts(value: Mapping[str, Json], bounds: Bounds) -> None:
+    """Count before anything is built; what is not even shaped right is left to the models."""
+    groups = value.get("groups")
+    if not isinstance(groups, list):
+        return
+    lists = (group.get("rollouts") for group in groups if isinstance(group, dict))
+    if sum(len(rollouts) for rollouts in lists if isinstance(rollouts, list)) > bounds.max_rollouts or len(groups) > bounds.max_rollouts:
+        raise RequestError("/groups", f"more than {bounds.max_rollouts} rollouts in one request", status=413)
+
+
+def _request(body: schema.GradeBody, bounds: Bounds) -> GradeRequest:
+    scheme = _scheme(body)
+    errors = list(_contradictions(body.groups, scheme))
+    if errors:
+        raise Refusal(errors)
+    return GradeRequest(
+        groups=tuple(_group(group, scheme) for group in body.groups),
+        scheme=scheme,
+        detail=DetailLevel(body.detail),
+        deadline_s=bounds.default_deadline_s if body.deadline_s is None else float(body.deadline_s),
+    )
+
+
+def _scheme(body: schema.GradeBody) -> Scheme:
+    try:
+        return resolve_scheme(body.scheme)
+    except RequestError as error:
+        raise RequestError(f"/scheme{error.pointer}"[:MAX_POINTER_CHARACTERS], error.message, error.status) from None
+
+
+def _contradictions(groups: Sequence[schema.AnyGroupModel], scheme: Scheme) -> Iterator[tuple[str, str]]:
+    """What is wrong with fields together, MAX_ERRORS at most: ids that stand twice, what a term of the scheme needs."""
+    found = 0
+    seen: dict[str, int] = {}
+    for index, group in enumerate(groups):
+        at = f"/groups/{index}"
+        first = seen.setdefault(group.group_id, index)
+        if first != index:
+            yield f"{at}/group_id", f"the same as /groups/{first}/group_id"
+            found += 1
+        if scheme.needs_prompt and group.prompt is None and group.language is None:
+            yield f"{at}/prompt", "is missing: the scheme's language term needs it where `language` is not stated"
+            found += 1
+        for error in _rollout_contradictions(at, group, scheme):
+            yield error
+            found += 1
+        if found >= MAX_ERRORS:
+            return
+
+
+def _rollout_contradictions(at: str, group: schema.AnyGroupModel, scheme: Scheme) -> Iterator[tuple[str, str]]:
+    seen: dict[str, int] = {}
+    for index, rollout in enumerate(group.rollouts):
+        first = seen.setdefault(rollout.rollout_id, index)
+        if first != index:
+            yield f"{at}/rollouts/{index}/rollout_id", f"the same as {at}/rollouts/{first}/rollout_id"
+        if scheme.needs_tokens and rollout.completion_tokens is None:
+            yield f"{at}/rollouts/{index}/completion_tokens", "is missing: the scheme's length term needs it"
+
+
+def _group(group: schema.AnyGroupModel, scheme: Scheme) -> Group:
+    return Group(
+        group_id=group.group_id,
+        task=group.task,
+        reference=_reference(group, scheme),
+        rollouts=tuple(Rollout(rollout.rollout_id, rollout.completion, rollout.completion_tokens) for rollout in group.rollouts),
+        prompt=_prompt(group.prompt),
+        language=group.language,
+    )
+
+
+def _prompt(prompt: str | list[schema.MessageModel] | None) -> str | None:
+    """The prompt's text: of chat messages, what the users said."""
+    if prompt is None or isinstance(prompt, str):
+        return prompt
+    return "\n\n".join(text for message in prompt if message.role == "user" and (text := _content(message)))
+
+
+def _content(message: schema.MessageModel) -> str:
+    if isinstance(message.content, list):
+        return "\n".join(part.text for part in message.content if part.text)
+    return message.content or ""
+
+
+def _reference(group: schema.AnyGroupModel, scheme: Scheme) -> Reference:
+    if isinstance(group, schema.MathGroupModel):
+        answers = group.reference.answers
+        return MathReference(tuple(answers) if answers is not None else (group.reference.answer or "",))
+    if isinstance(group, schema.ChoiceGroupModel):
+        return ChoiceReference(group.reference.answer, tuple(group.reference.choices))
+    return _code_reference(group.reference, scheme)
+
+
+def _code_reference(reference: schema.CodeReferenceModel, scheme: Scheme) -> CodeReference:
+    tests = tuple(ProgramTest(test.stdin, test.stdout) for test in reference.tests or ())
+    checker = _checker(reference.checker)
+    limits = reference.limits
+    return CodeReference(
+        tests=tests,
+        checker=checker,
+        limits=ProgramLimits(float(limits.cpu_s), limits.memory_bytes, float(limits.compile_s)),
+        languages=None if reference.languages is None else tuple(reference.languages),
+        draw=reference.draw if "draw" in reference.model_fields_set else scheme.draw,
+        digest=digest_test_set(tests, checker),
+    )
+
+
+def _checker(checker: str | schema.CheckerModel) -> Checker:
+    if isinstance(checker, schema.CheckerModel):
+        tolerance = checker.float or schema.FloatModel()
+        return FloatTolerance(float(tolerance.abs), float(tolerance.rel))
+    return CheckerName(checker)

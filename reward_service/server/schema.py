@@ -1,0 +1,300 @@
+"""Wire models of the native API and their conversion to records: what a request may say, and where it is wrong."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from reward_service.server.bounds import Bounds
+
+MAX_ID_CHARACTERS = 1024
+MAX_ANSWERS = 256
+MAX_CHOICES = 256
+MAX_LANGUAGES = 32
+MAX_TOKENS = 1_000_000_000
+MAX_DRAW = 1_000_000
+MIN_CPU_S = 0.01
+MIN_MEMORY_BYTES = 1 << 20
+TAG = "\0"  # begins the tags of unions in pydantic's locations; `refusals.pointer_of` leaves them out
+
+
+def _bounds(info: ValidationInfo) -> Bounds:
+    bounds = info.context
+    if not isinstance(bounds, Bounds):
+        raise TypeError("wire models are validated with Bounds as their context")
+    return bounds
+
+
+def _above(maximum: float) -> PydanticCustomError:
+    return PydanticCustomError("above_maximum", "above this server's maximum of {maximum}", {"maximum": f"{maximum:g}"})
+
+
+def _within_cpu(value: float, info: ValidationInfo) -> float:
+    if value > _bounds(info).max_cpu_s:
+        raise _above(_bounds(info).max_cpu_s)
+    return value
+
+
+def _within_compile(value: float, info: ValidationInfo) -> float:
+    if value > _bounds(info).max_compile_s:
+        raise _above(_bounds(info).max_compile_s)
+    return value
+
+
+def _within_memory(value: int, info: ValidationInfo) -> int:
+    if value > _bounds(info).max_memory_bytes:
+        raise PydanticCustomError(
+            "above_maximum", "above this server's maximum of {maximum} bytes", {"maximum": _bounds(info).max_memory_bytes}
+        )
+    return value
+
+
+def _within_deadline(value: float, info: ValidationInfo) -> float:
+    if value > _bounds(info).max_deadline_s:
+        raise _above(_bounds(info).max_deadline_s)
+    return value
+
+
+def _not_yet(value: object) -> object:
+    if value is None:
+        return value
+    raise PydanticCustomError("not_yet_supported", "not yet supported by this server")
+
+
+def _not_yet_priority(value: str) -> str:
+    if value != "train":
+        raise PydanticCustomError("not_yet_supported", "not yet supported by this server: it treats all requests as `train`")
+    return value
+
+
+def _test_text(value: object) -> str:
+    """A string as it is: tests may carry undecodable bytes as lone surrogates, which pydantic's own strings may not."""
+    if isinstance(value, str):
+        return value
+    raise PydanticCustomError("string_type", "must be a string")
+
+
+def _scheme_spec(value: object) -> str | dict[str, Any]:
+    if isinstance(value, str | dict):
+        return value
+    raise PydanticCustomError("scheme_type", "must be a scheme's name or an object")
+
+
+def _one_of(**alternatives: object) -> None:
+    given = [name for name, value in alternatives.items() if value is not None]
+    if len(given) != 1:
+        names = ", ".join(f"`{name}`" for name in alternatives)
+        raise PydanticCustomError("one_of", "needs exactly one of {names}", {"names": names})
+
+
+def _hide_what_is_not_yet(schema: dict[str, Any]) -> None:
+    """Leave fields of later versions out of the published schema."""
+    properties: dict[str, Any] = schema["properties"]
+    for name in [name for name, field in properties.items() if field.get("x-not-yet")]:
+        del properties[name]
+
+
+NotYet = Annotated[Any, PlainValidator(_not_yet), WithJsonSchema({"x-not-yet": True})]
+TestText = Annotated[str, PlainValidator(_test_text), WithJsonSchema({"type": "string"})]
+Identifier = Annotated[str, Field(max_length=MAX_ID_CHARACTERS)]
+SchemeSpec = Annotated[
+    str | dict[str, Any], PlainValidator(_scheme_spec), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]})
+]
+
+
+class Wire(BaseModel):
+    """Base of what is read: no coercion, no unknown field, no NaN, and no input in any message."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True, json_schema_extra=_hide_what_is_not_yet
+    )
+
+
+class LimitsModel(Wire):
+    """What one program may use; the maxima are settings of the server."""
+
+    cpu_s: Annotated[float, Field(ge=MIN_CPU_S), AfterValidator(_within_cpu)] = 4.0
+    memory_bytes: Annotated[int, Field(ge=MIN_MEMORY_BYTES), AfterValidator(_within_memory)] = 314_572_800
+    compile_s: Annotated[float, Field(ge=MIN_CPU_S), AfterValidator(_within_compile)] = 10.0
+
+
+class FloatModel(Wire):
+    """Tolerances of the `float` checker: |got - expected| <= abs or <= rel * |expected|."""
+
+    abs: Annotated[float, Field(ge=0)] = 1e-6
+    rel: Annotated[float, Field(ge=0)] = 1e-6
+
+
+class CheckerModel(Wire):
+    """A checker with parameters."""
+
+    float: FloatModel | None = None
+    program: NotYet = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        _one_of(float=self.float)
+        return self
+
+
+def _checker_kind(value: object) -> str:
+    return TAG + ("object" if isinstance(value, dict) else "name")
+
+
+CheckerSpec = Annotated[
+    Annotated[Literal["tokens", "exact", "lines"], Tag(TAG + "name")] | Annotated[CheckerModel, Tag(TAG + "object")],
+    Discriminator(_checker_kind),
+]
+
+
+class TestModel(Wire):
+    """One test case of a program that reads standard input and writes standard output."""
+
+    __test__ = False
+
+    stdin: TestText
+    stdout: TestText
+
+
+class MathReferenceModel(Wire):
+    """The dataset's answer, or several of which any one is right."""
+
+    answer: str | None = None
+    answers: Annotated[list[str], Field(min_length=1, max_length=MAX_ANSWERS, fail_fast=True)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        _one_of(answer=self.answer, answers=self.answers)
+        return self
+
+
+class ChoiceReferenceModel(Wire):
+    """The right choice, as its letter or its own text, and the choices in order."""
+
+    answer: str
+    choices: Annotated[list[str], Field(max_length=MAX_CHOICES, fail_fast=True)] = []
+
+
+class CodeReferenceModel(Wire):
+    """Hidden tests of a program, and how to run it."""
+
+    tests: Annotated[list[TestModel], Field(min_length=1, fail_fast=True)] | None = None
+    checker: CheckerSpec = "tokens"
+    limits: LimitsModel = LimitsModel.model_construct()
+    languages: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(min_length=1, max_length=MAX_LANGUAGES)] | None = (
+        None
+    )
+    draw: Annotated[int, Field(ge=1, le=MAX_DRAW)] | None = None
+    function: NotYet = None
+    asserts: NotYet = None
+    entry_point: NotYet = None
+    prelude: NotYet = None
+    testset: NotYet = None
+
+    @model_validator(mode="after")
+    def _has_tests(self, info: ValidationInfo) -> Self:
+        if self.tests is None:
+            raise PydanticCustomError("missing_tests", "needs `tests`")
+        if len(self.tests) > _bounds(info).max_tests:
+            raise PydanticCustomError("above_maximum", "more than {maximum} tests", {"maximum": _bounds(info).max_tests})
+        return self
+
+
+class PartModel(BaseModel):
+    """A part of a chat message; parts without text count as empty."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, hide_input_in_errors=True)
+
+    text: str | None = None
+
+
+def _content_kind(value: object) -> str:
+    return TAG + ("parts" if isinstance(value, list) else "nothing" if value is None else "text")
+
+
+class MessageModel(BaseModel):
+    """A chat message; other keys than these are ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, hide_input_in_errors=True)
+
+    role: str
+    content: Annotated[
+        Annotated[str, Tag(TAG + "text")] | Annotated[list[PartModel], Tag(TAG + "parts")] | Annotated[None, Tag(TAG + "nothing")],
+        Discriminator(_content_kind),
+    ] = None
+
+
+def _prompt_kind(value: object) -> str:
+    return TAG + ("messages" if isinstance(value, list) else "nothing" if value is None else "text")
+
+
+PromptSpec = Annotated[
+    Annotated[str, Tag(TAG + "text")] | Annotated[list[MessageModel], Tag(TAG + "messages")] | Annotated[None, Tag(TAG + "nothing")],
+    Discriminator(_prompt_kind),
+]
+
+
+class RolloutModel(Wire):
+    """One sampled completion, and how many tokens it has (needed by schemes with a length term)."""
+
+    rollout_id: Identifier
+    completion: str
+    completion_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None = None
+
+
+class GroupModel(Wire):
+    """All rollouts of one prompt."""
+
+    group_id: Identifier
+    rollouts: Annotated[list[RolloutModel], Field(min_length=1, fail_fast=True)]
+    prompt: PromptSpec = None
+    language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$", max_length=35)] | None = None
+
+
+class MathGroupModel(GroupModel):
+    """A group of the task `math`."""
+
+    task: Literal["math"]
+    reference: MathReferenceModel
+
+
+class ChoiceGroupModel(GroupModel):
+    """A group of the task `choice`."""
+
+    task: Literal["choice"]
+    reference: ChoiceReferenceModel
+
+
+class CodeGroupModel(GroupModel):
+    """A group of the task `code`."""
+
+    task: Literal["code"]
+    reference: CodeReferenceModel
+
+
+AnyGroupModel = MathGroupModel | ChoiceGroupModel | CodeGroupModel
+TASKS = ("math", "choice", "code")
+
+
+class GradeBody(Wire):
+    """The body of `POST /v1/grade`."""
+
+    groups: Annotated[list[Annotated[AnyGroupModel, Discriminator("task")]], Field(fail_fast=True)]  # the first wrong group is enough
+    scheme: SchemeSpec = "magistral"
+    detail: Literal["brief", "full"] = "brief"
+    priority: Annotated[Literal["train", "eval", "offline"], AfterValidator(_not_yet_priority)] = "train"
+    deadline_s: Annotated[float, Field(gt=0), AfterValidator(_within_deadline)] | None = None
+    request_id: NotYet = None

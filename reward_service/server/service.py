@@ -1,0 +1,132 @@
+"""The state of a running service: its machine, its room, its readers, its counters, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+from reward_service.records import JsonObject
+from reward_service.server.admission import Admission
+from reward_service.server.bounds import Bounds
+from reward_service.server.metrics import Metrics
+from reward_service.server.reader import BodyReader
+from reward_service.settings import Settings
+from reward_service.wiring import Machine
+
+DEFAULT_CPU_S, DEFAULT_COMPILE_S, DEFAULT_DRAW = 4.0, 10.0, 20  # of `capacity`'s example: what a reference gets that states nothing
+READERS_PER_CORES = 8  # one process that reads big bodies keeps about that many grading cores busy
+
+
+class Service:
+    """Everything that requests share. Made before the event loop runs, used within one."""
+
+    def __init__(self, settings: Settings, machine: Machine) -> None:
+        self.settings = settings
+        self.machine = machine
+        self.bounds = bounds_of(settings)
+        self.metrics = Metrics()
+        self.admission = Admission(settings.max_requests, settings.max_rollouts, settings.max_held_bytes)
+        self.reader = BodyReader(self.bounds, 1 + settings.workers // READERS_PER_CORES)
+        self.key = None if settings.key is None else settings.key.get_secret_value()
+        self._shares = itertools.count(1)
+        self._running: set[asyncio.Task[None]] = set()
+        self.cut = False
+        self._watch()
+
+    async def start(self) -> None:
+        """Start the machine and the readers."""
+        await self.machine.start()
+        await self.reader.start()
+
+    async def close(self) -> None:
+        """Stop everything that was started."""
+        try:
+            await self.reader.close()
+        finally:
+            await self.machine.close()
+
+    async def drain(self) -> None:
+        """Let nobody in, wait for what is in flight, and after `drain_s` cut it off: what is not graded then is `cancelled`."""
+        self.admission.drain()
+        try:
+            async with asyncio.timeout(self.settings.drain_s):
+                await self.admission.idle()
+        except TimeoutError:
+            self.cut_off()
+
+    def cut_off(self) -> None:
+        """End all grading now; its requests are answered with what is known."""
+        self.admission.drain()
+        self.cut = True
+        for task in self._running:
+            task.cancel()
+
+    def next_share(self) -> str:
+        """A share of the machine for one more request: requests take turns."""
+        return str(next(self._shares))
+
+    def running(self, task: asyncio.Task[None]) -> None:
+        """Remember a task that grades, until it is done."""
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def readiness(self) -> JsonObject:
+        """The machine's readiness; a draining service is not ready."""
+        found = dict(self.machine.readiness())
+        if self.admission.draining:
+            reasons = found.get("reasons")
+            found |= {"ready": False, "reasons": [*(reasons if isinstance(reasons, list) else []), "the server is stopping"]}
+        return found
+
+    def capacity(self) -> JsonObject:
+        """Free room, and the worst time that one rollout of each task may take here once it has started, in seconds."""
+        settings, admission = self.settings, self.admission
+        workers, sandbox = self.machine.worker_turns, self.machine.sandbox_turns
+        return {
+            "requests": {"in_flight": admission.requests, "max": admission.max_requests},
+            "rollouts": {"in_flight": admission.rollouts, "max": admission.max_rollouts},
+            "workers": {"slots": settings.workers, "free": max(0, settings.workers - workers.busy), "waiting": workers.waiting},
+            "sandbox": {"slots": sandbox.slots, "free": sandbox.slots - sandbox.busy, "waiting": sandbox.waiting},
+            "worst_s": {
+                "math": _net_s(settings.math_cpu_s),
+                "choice": _net_s(settings.math_cpu_s),
+                "code": _net_s(DEFAULT_COMPILE_S) + DEFAULT_DRAW * _net_s(DEFAULT_CPU_S),
+                "code_at_maxima_per_test": _net_s(settings.max_cpu_s),
+                "code_at_maxima_compile": _net_s(settings.max_compile_s),
+            },
+            "max_deadline_s": settings.max_deadline_s,
+        }
+
+    def _watch(self) -> None:
+        admission, machine, metrics = self.admission, self.machine, self.metrics
+        metrics.watch("reward_in_flight_requests", "Requests in flight.", lambda: admission.requests)
+        metrics.watch("reward_in_flight_rollouts", "Rollouts in flight.", lambda: admission.rollouts)
+        metrics.watch("reward_held_bytes", "Bytes of the bodies in flight.", lambda: admission.held_bytes)
+        metrics.watch("reward_ready", "1 where everything works here, else 0.", lambda: float(self.readiness()["ready"] is True))
+        metrics.watch("reward_workers_busy", "Worker processes at work.", lambda: machine.workers.stats.busy)
+        metrics.watch("reward_workers_waiting", "Items that wait for a worker.", lambda: machine.worker_turns.waiting)
+        metrics.watch("reward_sandbox_busy", "Programs that run.", lambda: machine.sandbox_turns.busy)
+        metrics.watch("reward_sandbox_waiting", "Programs that wait for a slot.", lambda: machine.sandbox_turns.waiting)
+        metrics.watch_total("reward_worker_restarts", "Worker processes replaced.", lambda: machine.workers.stats.restarts)
+        metrics.watch_total("reward_worker_kills", "Items stopped at a limit of their own.", lambda: machine.workers.stats.killed)
+        metrics.watch_total("reward_reader_restarts", "Processes that read bodies replaced.", lambda: self.reader.restarts)
+        metrics.watch_total("reward_sandbox_losses", "Jobs whose runner was lost and that were run again.", lambda: machine.runner_losses)
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """The bounds of one request."""
+    return Bounds(
+        max_body_bytes=settings.max_body_bytes,
+        max_rollouts=settings.max_rollouts,
+        max_tests=settings.max_tests,
+        max_cpu_s=settings.max_cpu_s,
+        max_memory_bytes=settings.max_memory_bytes,
+        max_compile_s=settings.max_compile_s,
+        max_deadline_s=settings.max_deadline_s,
+        default_deadline_s=settings.default_deadline_s,
+    )
+
+
+def _net_s(cpu_s: float) -> float:
+    """The wall-clock net over a CPU limit, once, and once more where it is run again alone."""
+    return 2 * (2 * cpu_s + 2)

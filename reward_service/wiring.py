@@ -1,0 +1,263 @@
+"""From settings to effects: the only place that names a sandbox backend, and where a request's share and deadline are bound in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import platform
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+import reward_service
+from reward_service.effects import Effects, Task, Workers
+from reward_service.errors import JobKilled, NoSandbox, WorkerLost
+from reward_service.langid import JUDGE_LANGUAGE, MODEL_PATH, LanguageModelUnusable, check_model_file
+from reward_service.records import JsonObject, LanguageFinding
+from reward_service.settings import Settings
+from reward_service.turns import Turns
+from reward_service.workers import WorkerPool, WorkerStats
+from sandbox.interface import Job, RunnerLost, RunResult, Sandbox, SandboxUnavailable
+from sandbox.languages import canonical_language
+from sandbox.namespaces.backend import NamespacesConfig, NamespacesSandbox
+
+RUNNER_LOSSES = 5  # after which a job is given up; a job of which nothing is known is never a verdict
+WORKERS_AHEAD = 2  # items handed to the pool beyond its processes, so that none of them waits for the event loop
+TOOL_WAIT_S = 10.0
+PACKAGES = ("math-verify", "sympy", "latex2sympy2-extended", "fasttext-predict")
+
+R = TypeVar("R")
+
+
+class Pool(Workers, Protocol):
+    """What the machine needs of `workers.WorkerPool`."""
+
+    count: int
+
+    @property
+    def stats(self) -> WorkerStats:
+        """Numbers for metrics."""
+        ...
+
+    async def start(self) -> None:
+        """Start the processes."""
+        ...
+
+    async def close(self) -> None:
+        """Kill the processes."""
+        ...
+
+
+class Machine:
+    """Everything that grading may use on this machine, shared by all requests. Belongs to one event loop.
+
+    `notes` says of each language or feature of the sandbox what was found at its start.
+    """
+
+    def __init__(self, settings: Settings, workers: Pool, sandbox: Sandbox, notes: Mapping[str, str] | None = None) -> None:
+        self.settings = settings
+        self.workers = workers
+        self.sandbox = sandbox
+        self.worker_turns = Turns(workers.count + WORKERS_AHEAD)
+        self.sandbox_turns = Turns(sandbox.slots)
+        self.runner_losses = 0
+        self._notes = notes if notes is not None else {}
+        self._sandbox_fault: str | None = "not started yet"
+        self._versions: dict[str, str] = {}
+        self._started = False
+
+    async def start(self) -> None:
+        """Start workers and sandbox. Where no isolation is possible the machine starts all the same, without code tasks.
+
+        Raises:
+            LanguageModelUnusable, WorkerLost: the machine's fault; the message says what to do.
+        """
+        await asyncio.to_thread(check_model_file, self.settings.language_model or MODEL_PATH)
+        await self.workers.start()
+        try:
+            await self.sandbox.start()
+            self._sandbox_fault = None
+        except SandboxUnavailable as error:
+            self._sandbox_fault = str(error)
+        self._versions = await _versions(self.settings)
+        self._started = True
+
+    async def close(self) -> None:
+        """Kill everything that was started; nothing survives."""
+        self._started = False
+        try:
+            await self.sandbox.close()
+        finally:
+            await self.workers.close()
+
+    def effects(self, share: str, start_by: float | None) -> Effects:
+        """What a request may use: `share` takes turns with others, `start_by` is a time of the event loop's clock."""
+        return Effects(
+            workers=_BoundWorkers(self.workers, self.worker_turns, share, start_by, self.settings.math_cpu_s),
+            sandbox=_BoundSandbox(self, share, start_by),
+            judge_language=_BoundJudge(_BoundWorkers(self.workers, self.worker_turns, share, start_by, None), self.settings.language_model),
+            default_languages=self.settings.languages,
+        )
+
+    @property
+    def sandbox_fault(self) -> str | None:
+        """Why no code runs here, and what to do about it; None where it runs."""
+        return self._sandbox_fault
+
+    def readiness(self) -> JsonObject:
+        """What works here and what does not: `ready` is whether everything does."""
+        missing = self._missing_languages()
+        reasons = [] if self._started else ["the service is not started"]
+        if self._sandbox_fault is not None:
+            reasons.append(f"no code runs here: {self._sandbox_fault}")
+        elif missing:
+            reasons.append(f"the setting `languages` names what does not work here: {'; '.join(missing)}")
+        return {
+            "ready": not reasons,
+            "reasons": reasons,
+            "tasks": {"math": self._started, "choice": self._started, "code": self._started and self._sandbox_fault is None},
+            "languages": sorted(self.sandbox.languages) if self._sandbox_fault is None else [],
+            "sandbox": {"backend": self.settings.sandbox, "slots": self.sandbox.slots, "notes": dict(self._notes)},
+            "workers": self.workers.count,
+        }
+
+    def versions(self) -> dict[str, str]:
+        """What decides a grade here: service, verifiers, tool chain."""
+        return dict(self._versions)
+
+    def _missing_languages(self) -> list[str]:
+        """The allowed languages that do not run here, each with the note about it."""
+        names = {name: canonical_language(name) or name for name in self.settings.languages}
+        lacking = [(name, canonical) for name, canonical in names.items() if canonical not in self.sandbox.languages]
+        return [f"{name} ({self._notes[canonical]})" if canonical in self._notes else name for name, canonical in lacking]
+
+
+def build_machine(settings: Settings) -> Machine:
+    """The machine that the settings describe, not yet started."""
+    sandbox = NamespacesSandbox(
+        NamespacesConfig(
+            slots=settings.sandbox_slots,
+            python=settings.python,
+            packages=settings.python_packages,
+            strict=settings.strict,
+            cpp_standard=settings.cpp_standard,
+            max_memory_bytes=settings.max_memory_bytes,
+        )
+    )
+    return Machine(settings, WorkerPool(settings.workers, settings.worker_memory_bytes), sandbox, sandbox.notes)
+
+
+class _BoundWorkers:
+    """The workers, for one request. `cpu_s`, where given, replaces the limit that a task states."""
+
+    def __init__(self, pool: Workers, turns: Turns, share: str, start_by: float | None, cpu_s: float | None) -> None:
+        self._pool, self._turns, self._share, self._start_by, self._cpu_s = pool, turns, share, start_by, cpu_s
+
+    async def run(self, task: Task[R], *args: object) -> R:
+        """See `effects.Workers`."""
+        bounded = task if self._cpu_s is None else replace(task, cpu_s=self._cpu_s)
+        async with self._turns.take(self._share, self._start_by):
+            return await self._pool.run(bounded, *args)
+
+
+class _BoundJudge:
+    """The language model behind workers, for one request."""
+
+    def __init__(self, workers: _BoundWorkers, model_path: str | None) -> None:
+        self._workers = workers
+        self._model = () if model_path is None else (model_path,)
+
+    async def __call__(self, rule: str, prompt: str, thinking: str, answer: str, wanted: str | None) -> LanguageFinding:
+        """See `effects.LanguageJudge`. A text that exhausts its worker has no language: that is the completion's doing."""
+        try:
+            return await self._workers.run(JUDGE_LANGUAGE, rule, prompt, thinking, answer, wanted, *self._model)
+        except JobKilled as killed:
+            if str(killed) == LanguageModelUnusable.__name__:
+                raise WorkerLost("the language model is gone") from killed
+            return LanguageFinding(consistent=False, detail={"stopped": killed.cause})
+
+
+class _BoundSandbox:
+    """The sandbox, for one request: takes turns, runs a job again when its runner is lost."""
+
+    def __init__(self, machine: Machine, share: str, start_by: float | None) -> None:
+        self._machine, self._share, self._start_by = machine, share, start_by
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """See `effects.Sandbox`.
+
+        Raises:
+            NoSandbox: the machine's fault. Whoever asks what runs here learns that nothing does, and why, not that a language is missing.
+        """
+        if self._machine.sandbox_fault is not None:
+            raise NoSandbox(self._machine.sandbox_fault)
+        return self._machine.sandbox.languages
+
+    async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
+        """See `effects.Sandbox`. A job that is run again runs whole, since what an input sees may depend on its place in the job."""
+        given = 0
+        start_by = self._start_by
+        for _ in range(RUNNER_LOSSES):
+            async with self._machine.sandbox_turns.take(self._share, start_by):
+                start_by = None  # it has started: from here on it is bounded by its own limits
+                try:
+                    position = 0
+                    async with contextlib.aclosing(self._attempt(job)) as results:
+                        async for result in results:
+                            position += 1
+                            if position > given:
+                                given = position
+                                yield result
+                    if position >= given:
+                        return
+                except RunnerLost:
+                    pass
+            self._machine.runner_losses += 1
+        raise WorkerLost(f"the runner of a program was lost {RUNNER_LOSSES} times")
+
+    async def _attempt(self, job: Job) -> AsyncGenerator[RunResult, None]:
+        fault = self._machine.sandbox_fault
+        if fault is not None:
+            raise NoSandbox(fault)
+        try:
+            async for result in self._machine.sandbox.run(job):
+                yield result
+        except SandboxUnavailable as error:
+            raise NoSandbox(str(error)) from error
+
+
+async def _versions(settings: Settings) -> dict[str, str]:
+    found = {
+        "service": reward_service.__version__,
+        "python": platform.python_version(),
+        "sandbox": settings.sandbox,
+        "cpp_standard": settings.cpp_standard,
+    }
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = await asyncio.to_thread(importlib.metadata.version, package)
+    for name, command in {"program_python": (settings.python, "-I", "-S", "--version"), "g++": ("g++", "--version")}.items():
+        line = await _first_line(*command)
+        if line:
+            found[name] = line.removeprefix("Python ")
+    return found
+
+
+async def _first_line(*command: str) -> str:
+    """The first line that a tool prints, or nothing where it is missing or does not end."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+    except OSError:
+        return ""
+    try:
+        async with asyncio.timeout(TOOL_WAIT_S):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return ""
+    return output.decode("utf-8", "replace").partition("\n")[0].strip()
