@@ -109,7 +109,7 @@ class Cell:
         if len(descriptors) == 3:
             self._memory = Memory(descriptors[1], descriptors[2], bool(order["resettable"]))
         kind = str(order["kind"])
-        command = tuple(order["command"])  # type: ignore[arg-type]
+        command: tuple[str, ...] = tuple(order["command"])  # type: ignore[arg-type]
         self._program = child.Program(kind, command=command, data_bytes=int(order["data_bytes"]))  # type: ignore[call-overload]
         mounts.mount_program_folder()
         with open(f"{mounts.PROGRAM_FOLDER}/{order['file']}", "wb") as file:
@@ -126,12 +126,15 @@ class Cell:
         except (ValueError, MemoryError, RecursionError, OverflowError, UnicodeError) as error:
             return f"{type(error).__name__}: {error}"
         _import_named(source)
-        sys.path.insert(0, mounts.PROGRAM_FOLDER)
+        # _load and this call end before a test starts; _run, _become_child, enter and _call lie below the program instead
+        self._program.main = child.prepare_interpreter(child.frames() - 2 + 5)
         return None
 
     # ---- running -----------------------------------------------------------------------------------------------------
 
     def _run(self, request: child.Request, descriptors: tuple[int, ...]) -> bytes:
+        if self._program.kind == child.KIND_PYTHON:
+            child.seed_random(request.seed)
         self._memory.begin()
         started = time.monotonic()
         pid, pidfd = self._cloner.clone(_TEST_NAMESPACES)

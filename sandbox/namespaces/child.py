@@ -44,6 +44,7 @@ class Program:
 
     kind: str
     code: types.CodeType | None = None
+    main: types.ModuleType | None = None
     command: tuple[str, ...] = ()
     data_bytes: int = -1  # RLIMIT_DATA where no cgroup bounds memory, -1 for none
 
@@ -54,7 +55,10 @@ def enter(request: Request, program: Program, descriptors: tuple[int, ...], read
     os.eventfd_write(ready, 1)  # from here on a death is the program's
     system.close_from(3)
     if program.kind == KIND_PYTHON:
-        _run_python(program, request.seed)
+        assert program.code is not None
+        assert program.main is not None
+        gc.enable()
+        os._exit(_finish(_call(program.code, program.main.__dict__)))
     elif program.kind == KIND_NATIVE:
         _execute(NATIVE_PROGRAM)
     else:
@@ -119,28 +123,39 @@ def _compile(command: tuple[str, ...]) -> None:
     os._exit(0)
 
 
-def _run_python(program: Program, seed: int) -> None:
-    code = program.code
-    assert code is not None
-    depth = 0
-    frame: types.FrameType | None = sys._getframe()
-    while frame is not None:
-        depth, frame = depth + 1, frame.f_back
-    sys.setrecursionlimit(1000 + depth + 1)  # a bare run starts at depth one
+def prepare_interpreter(depth: int) -> types.ModuleType:
+    """Make this interpreter look as a program finds it, before tests are forked: a page written here is not copied in every test.
+
+    `depth` is how many frames of ours lie below the program's; a bare run starts at depth one. Returns the program's `__main__`.
+    """
+    for name in [name for name in sys.modules if name.split(".", 1)[0] == "sandbox"]:
+        del sys.modules[name]
+    main = types.ModuleType("__main__")
+    main.__dict__.update({"__file__": PYTHON_PROGRAM, "__builtins__": builtins, "__cached__": None})
+    sys.modules["__main__"] = main
+    sys.argv = [PYTHON_PROGRAM]
+    sys.path.insert(0, mounts.PROGRAM_FOLDER)
+    sys.setrecursionlimit(1000 + depth)
+    return main
+
+
+def seed_random(seed: int) -> None:
+    """Seed what the program could draw from, so that a grade repeats; in the supervisor, right before the fork."""
     random = sys.modules.get("random")
     if random is not None:
         random.seed(seed)
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed(seed & 0xFFFFFFFF)
-    main = types.ModuleType("__main__")
-    main.__dict__.update({"__file__": PYTHON_PROGRAM, "__builtins__": builtins, "__cached__": None})
-    for name in [name for name in sys.modules if name.split(".", 1)[0] == "sandbox"]:
-        del sys.modules[name]
-    sys.modules["__main__"] = main
-    sys.argv = [PYTHON_PROGRAM]
-    gc.enable()
-    os._exit(_finish(_call(code, main.__dict__)))
+
+
+def frames() -> int:
+    """How deep the caller's stack is."""
+    depth = 0
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        depth, frame = depth + 1, frame.f_back
+    return depth
 
 
 def _call(code: types.CodeType, names: dict[str, object]) -> int:
@@ -153,9 +168,9 @@ def _call(code: types.CodeType, names: dict[str, object]) -> int:
         os.write(2, b"MemoryError\n")
         return 1
     except BaseException as error:  # noqa: BLE001 - every exception of the program ends it, as in a bare run
-        trace = error.__traceback__
+        trace = error.__traceback__.tb_next if error.__traceback__ else None  # without this frame, as in a bare run
         try:
-            sys.excepthook(type(error), error, trace.tb_next if trace else None)
+            sys.excepthook(type(error), error.with_traceback(trace), trace)
         except BaseException:  # noqa: BLE001 - a broken hook of the program's is its own failure, as in a bare run
             return 1
         return 1
