@@ -1,0 +1,118 @@
+"""What works on this machine, what does not, and what to do about it: a canary through the whole pipeline for each task and language."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from reward_service.errors import RewardServiceError
+from reward_service.langid import MODEL_PATH, LanguageModelUnusable, check_model_file
+from reward_service.pipeline import grade_groups
+from reward_service.records import (
+    ChoiceReference,
+    CodeReference,
+    DetailLevel,
+    Grade,
+    Group,
+    JsonObject,
+    MathReference,
+    Outcome,
+    ProgramTest,
+    Rollout,
+)
+from reward_service.scoring.scheme import SCHEMES
+from reward_service.wiring import Machine
+
+_SUM = CodeReference(tests=(ProgramTest("1 2\n", "3\n"), ProgramTest("20 22\n", "42\n")))
+_PYTHON = "```python\nprint(sum(map(int, input().split())))\n```"
+_CPP = "```cpp\n#include <bits/stdc++.h>\nint main() { int a, b; std::cin >> a >> b; std::cout << a + b; }\n```"
+_NUMPY = "```python\nimport numpy\nprint(numpy.array(input().split(), dtype=int).sum())\n```"
+_LANGUAGE = "Il faut donc calculer la somme de ces deux nombres avant de répondre à la question."
+
+CANARIES: Mapping[str, Group] = {
+    "math": Group("math", "math", MathReference(("\\frac{1}{2}",)), (Rollout("0", "\\boxed{0.5}"),)),
+    "choice": Group("choice", "choice", ChoiceReference("B", ("one", "two")), (Rollout("0", "\\boxed{B}"),)),
+    "code in Python": Group("python", "code", _SUM, (Rollout("0", _PYTHON),)),
+    "code in C++": Group("cpp", "code", _SUM, (Rollout("0", _CPP),)),
+    "numpy for programs": Group("numpy", "code", _SUM, (Rollout("0", _NUMPY),)),
+}
+ADVICE: Mapping[str, str] = {
+    "math": "see the message; reinstall from the lock file if a package is missing",
+    "choice": "see the message; reinstall from the lock file if a package is missing",
+    "code in Python": "set REWARD_PYTHON to an interpreter that works, and see the sandbox's line",
+    "code in C++": "install g++ (Debian and Ubuntu: apt-get install g++), or take cpp out of REWARD_LANGUAGES",
+    "numpy for programs": "point REWARD_PYTHON_PACKAGES at a folder with numpy for that interpreter (`make setup` makes one)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that was tried: whether it works, what was found, and what to do where it does not."""
+
+    name: str
+    works: bool
+    found: str
+    advice: str = ""
+
+
+async def selftest(machine: Machine) -> AsyncIterator[Line]:
+    """Start the machine and try everything, a line at a time as it is known. The caller closes the machine."""
+    try:
+        check_model_file(machine.settings.language_model or MODEL_PATH)
+    except LanguageModelUnusable as error:
+        yield Line("language model", False, str(error), "every request needs it: nothing else can be tried without")
+        return
+    try:
+        await machine.start()
+    except RewardServiceError as error:
+        yield Line("workers", False, str(error), "the message says what to do")
+        return
+    yield await _language(machine)
+    for line in _sandbox(machine):
+        yield line
+    for name, group in CANARIES.items():
+        yield await _canary(machine, name, group)
+
+
+async def _language(machine: Machine) -> Line:
+    name = "language model, in a worker"
+    try:
+        finding = await machine.effects("selftest", None).judge_language("literal", _LANGUAGE, _LANGUAGE, _LANGUAGE, None)
+    except RewardServiceError as error:
+        return Line(name, False, str(error), "the message says what to do")
+    return Line(name, finding.consistent, f"lid.176.ftz, {machine.workers.count} workers")
+
+
+def _sandbox(machine: Machine) -> list[Line]:
+    if machine.sandbox_fault is not None:
+        return [Line("sandbox", False, machine.sandbox_fault, "code groups are unscored until then; other tasks run")]
+    ready = machine.readiness()
+    described = ready.get("sandbox")
+    sandbox: JsonObject = described if isinstance(described, Mapping) else {}
+    languages = ", ".join(sorted(machine.sandbox.languages))
+    lines = [Line("sandbox", True, f"{sandbox.get('backend')}, {sandbox.get('slots')} slots; runs {languages}")]
+    notes = sandbox.get("notes")
+    if isinstance(notes, Mapping):
+        lines += [Line(f"sandbox: {name}", False, str(note)) for name, note in notes.items()]
+    return lines
+
+
+async def _canary(machine: Machine, name: str, group: Group) -> Line:
+    scheme = SCHEMES["correctness-only"]
+    grades = grade_groups([group], scheme, machine.effects("selftest", None), DetailLevel.FULL)
+    async with contextlib.aclosing(grades):  # type: ignore[type-var]
+        (grade,) = [grade async for grade in grades]
+    if grade.outcome is Outcome.CORRECT:
+        return Line(name, True, "a sample is graded correct")
+    return Line(name, False, _why(grade), ADVICE[name])
+
+
+def _why(grade: Grade) -> str:
+    detail = grade.detail
+    if grade.outcome is Outcome.UNSCORED:
+        return f"{detail.get('reason')}: {detail.get('message')}"
+    tests = detail.get("tests")
+    errors = [str(test.get("stderr", "")).strip() for test in tests if isinstance(test, Mapping)] if isinstance(tests, list) else []
+    said = next((error.splitlines()[-1] for error in errors if error), str(detail.get("diagnostics") or detail.get("first_failure") or ""))
+    return f"a right answer is graded {grade.outcome.value}: {said[:300]}"
