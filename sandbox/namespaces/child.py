@@ -194,7 +194,8 @@ def _finish(status: int) -> int:
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            if not stream.closed:
+                stream.flush()
         except (OSError, ValueError, AttributeError):
             if stream is sys.stdout:
                 status = status or 120  # the interpreter's own code for output that could not be written

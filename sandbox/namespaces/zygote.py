@@ -84,13 +84,13 @@ def _warm(config: dict[str, object]) -> None:
 
 
 def _plain_streams() -> None:
-    """Streams over descriptors 0, 1, 2 as a program finds them whose streams are files; a test puts its own descriptors there."""
+    """Streams over descriptors 0, 1, 2 as a program in the locale C.UTF-8 finds them; a test puts its own descriptors there."""
     descriptor = os.memfd_create("null", os.MFD_CLOEXEC)
     for number in (0, 1):
         os.dup2(descriptor, number)
     os.close(descriptor)
-    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8", errors="strict")
-    sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8", errors="strict")
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8", errors="surrogateescape")
+    sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8", errors="surrogateescape")
     sys.stderr = io.TextIOWrapper(
         io.BufferedWriter(io.FileIO(2, "w", closefd=False)), encoding="utf-8", errors="backslashreplace", line_buffering=True
     )
