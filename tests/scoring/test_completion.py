@@ -43,6 +43,7 @@ def violations(text: str, tags: tuple[str, str], opened: bool, leading: bool) ->
         ("a</think>b", "a", "b"),
         ("a<think>b</think>c", "b", "c"),
         ("</think>a<think>b", "", "a<think>b"),
+        ("x</think>a<think>b", "x", "a<think>b"),
         ("<think>a</think>b</think>c", "a</think>b", "c"),
         ("<think>a<think>b</think>c", "a<think>b", "c"),
         ("<think>a", "", "<think>a"),

@@ -13,7 +13,17 @@ BOUNDS = st.tuples(st.integers(0, 10**8), st.integers(0, 10**8)).map(sorted)
 
 @pytest.mark.parametrize(
     ("tokens", "penalty"),
-    [(0, 0.0), (16383, 0.0), (16384, 0.0), (16385, -1 / 4096), (17408, -0.25), (18432, -0.5), (20479, -4095 / 4096), (20480, -1.0), (20481, -1.0)],
+    [
+        (0, 0.0),
+        (16383, 0.0),
+        (16384, 0.0),
+        (16385, -1 / 4096),
+        (17408, -0.25),
+        (18432, -0.5),
+        (20479, -4095 / 4096),
+        (20480, -1.0),
+        (20481, -1.0),
+    ],
 )
 def test_equation_1(tokens: int, penalty: float) -> None:
     assert overlong_penalty(tokens, 16384, 20480) == penalty

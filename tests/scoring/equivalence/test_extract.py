@@ -6,7 +6,28 @@ from hypothesis import strategies as st
 
 from reward_service.scoring.equivalence.extract import last_boxed
 
-PIECES = ["\\boxed{", "\\boxed {", "\\boxed\n{", "\\boxed\n\n{", "\\boxed", "boxed{", "{", "}", "}", "}", "\\", "\\{", "\\}", "x", " ", "\n", "é", "漢", "\0", "\ud800"]
+PIECES = [
+    "\\boxed{",
+    "\\boxed {",
+    "\\boxed\n{",
+    "\\boxed\n\n{",
+    "\\boxed",
+    "boxed{",
+    "{",
+    "}",
+    "}",
+    "}",
+    "\\",
+    "\\{",
+    "\\}",
+    "x",
+    " ",
+    "\n",
+    "é",
+    "漢",
+    "\0",
+    "\ud800",
+]
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=30).map("".join) | st.text(st.characters())
 BALANCED = st.recursive(
     st.sampled_from(["1", "x", " ", "\\{", "\\}", "\\\\", "é"]),

@@ -9,7 +9,29 @@ from hypothesis import strategies as st
 from reward_service.records import CodeBlock
 from reward_service.scoring.programs.extract import first_code_block
 
-PIECES = ["```", "````", "`", "~~~", "\n", "\n", "\r\n", "\r", "python", "c++", "{x}", " ", "   ", "\t", "> ", "\\", "x", "é", "\x0c", "\u2028", "\ud800"]
+PIECES = [
+    "```",
+    "````",
+    "`",
+    "~~~",
+    "\n",
+    "\n",
+    "\r\n",
+    "\r",
+    "python",
+    "c++",
+    "{x}",
+    " ",
+    "   ",
+    "\t",
+    "> ",
+    "\\",
+    "x",
+    "é",
+    "\x0c",
+    "\u2028",
+    "\ud800",
+]
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=30).map("".join) | st.text(st.characters())
 LANGUAGE = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+#._-"
 MEGABYTE = 1_000_000
@@ -54,7 +76,12 @@ def test_the_slow_reading_finds_the_same(text: str) -> None:
     assert first_code_block(text) == slow_first_code_block(text)
 
 
-@given(st.lists(st.sampled_from(["```", "````", "```python", " ```c", "``` x y", "    ```", "```a`b", "x", "   x", "", "> ```", "`````\t"]), max_size=12))
+@given(
+    st.lists(
+        st.sampled_from(["```", "````", "```python", " ```c", "``` x y", "    ```", "```a`b", "x", "   x", "", "> ```", "`````\t"]),
+        max_size=12,
+    )
+)
 def test_the_slow_reading_finds_the_same_in_lines(lines: list[str]) -> None:
     text = "\n".join(lines)
     assert first_code_block(text) == slow_first_code_block(text)
@@ -66,7 +93,12 @@ def test_crlf_is_lf(text: str) -> None:
         assert first_code_block(text.replace("\n", "\r\n")) == first_code_block(text)
 
 
-@given(st.text(st.characters(exclude_characters="\r")), st.sampled_from(["python", "C++", "c#", "x.y_z-9"]), st.integers(0, 3), st.integers(0, 3))
+@given(
+    st.text(st.characters(exclude_characters="\r")),
+    st.sampled_from(["python", "C++", "c#", "x.y_z-9"]),
+    st.integers(0, 3),
+    st.integers(0, 3),
+)
 def test_a_fenced_source_comes_out_again(source: str, language: str, indent: int, closing_indent: int) -> None:
     ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", source)), default=0))
     lines = [f"{ticks}{language}", *source.split("\n")]
