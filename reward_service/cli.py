@@ -26,7 +26,7 @@ from reward_service.offline.dumps import LEDGER_SUFFIX, SUFFIXES, DumpError, Rea
 from reward_service.offline.explain import Explanation, explain_rollout
 from reward_service.offline.ledger import LedgerError, Stamp, open_ledger
 from reward_service.offline.run import BAD_ROW, Grading, Tally, score_dump
-from reward_service.offline.selftest import Line, selftest
+from reward_service.offline.selftest import Line, Works, selftest
 from reward_service.records import Group, Json, JsonObject, Outcome
 from reward_service.scoring.scheme import Scheme, resolve_scheme
 from reward_service.server.requests import read_request
@@ -211,7 +211,7 @@ def selftest_command(settings_: SetOption = None) -> None:
 
         lines = asyncio.run(run())
         _print_lines(lines)
-        raise typer.Exit(Exit.FINE if all(line.works for line in lines) else Exit.MACHINE)
+        raise typer.Exit(Exit.FINE if all(line.works is not Works.NO for line in lines) else Exit.MACHINE)
 
 
 # ---- what commands share ------------------------------------------------------------------------------------------------
@@ -391,7 +391,8 @@ def _print_explanation(explanation: Explanation) -> None:
 
 def _print_lines(lines: list[Line]) -> None:
     table = Table("what", "works", "found", "what to do", show_lines=True)
+    styles = {Works.YES: "green", Works.PARTLY: "yellow", Works.NO: "bold red"}
     for line in lines:
-        works = Text("yes", style="green") if line.works else Text("no", style="bold red")
-        table.add_row(Text(line.name), works, Text(line.found), Text("" if line.works else line.advice))
+        advice = "" if line.works is Works.YES else line.advice
+        table.add_row(Text(line.name), Text(line.works, style=styles[line.works]), Text(line.found), Text(advice))
     out.print(table)

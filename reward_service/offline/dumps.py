@@ -142,21 +142,28 @@ def open_dump(argument: str) -> Dump:
 
 
 def batches(rows: Iterable[Row], read_group: ReadGroup) -> Iterator[Batch]:
-    """Rows as batches of consecutive rows of the same group, bounded in number and bytes; every row is in exactly one batch."""
+    """Rows as batches of consecutive rows of the same group, bounded in number and bytes; every row is in exactly one batch.
+
+    Raises:
+        DumpError: as `rows` does, after all rows before it.
+    """
     waiting: list[Row] = []
     size = 0
-    for row in rows:
-        if row.problem is not None:
-            yield Batch((row,), None)
-            continue
-        full = len(waiting) >= MAX_BATCH_ROLLOUTS or size + row.size > MAX_BATCH_BYTES
-        if waiting and (full or not _same_group(waiting[0].fields, row.fields)):
-            yield from _read_batch(waiting, read_group)
-            waiting, size = [], 0
-        waiting.append(row)
-        size += row.size
-    if waiting:
+    try:
+        for row in rows:
+            if row.problem is not None:
+                yield Batch((row,), None)
+                continue
+            full = len(waiting) >= MAX_BATCH_ROLLOUTS or size + row.size > MAX_BATCH_BYTES
+            if waiting and (full or not _same_group(waiting[0].fields, row.fields)):
+                yield from _read_batch(waiting, read_group)
+                waiting, size = [], 0
+            waiting.append(row)
+            size += row.size
+    except DumpError:
         yield from _read_batch(waiting, read_group)
+        raise
+    yield from _read_batch(waiting, read_group)
 
 
 def find_row(rows: Iterable[Row], number: int | None, group_id: str | None, rollout_id: str | None) -> Row:
@@ -344,6 +351,8 @@ def _same_group(one: JsonObject, other: JsonObject) -> bool:
 
 def _read_batch(rows: Sequence[Row], read_group: ReadGroup) -> Iterator[Batch]:
     """The rows as one group; where that is refused, each row alone, so that a bad one takes no other with it."""
+    if not rows:
+        return
     try:
         yield Batch(tuple(rows), read_group(_group_of(rows)))
         return

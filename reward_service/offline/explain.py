@@ -29,7 +29,9 @@ from reward_service.scoring.scheme import Scheme
 from reward_service.verifiers import VERIFIERS
 
 EXCERPT_CHARACTERS = 400
-_TOLD = frozenset({"language_term", "tests", "drawn", "program", "violation", "reason", "message", "first_failure"})
+_TOLD = frozenset(  # by a step of their own
+    ("answer", "language", "program", "tests", "drawn", "tests_run", "tests_passed", "first_failure", "language_term")
+)
 
 MEANINGS: Mapping[Violation, str] = {
     Violation.NO_OPENING_TAG: "the opening tag stands nowhere",
@@ -73,7 +75,7 @@ async def explain_rollout(group: Group, scheme: Scheme, effects: Effects) -> Exp
     finding = read_answer(completion, scheme, VERIFIERS[group.task].answer_form)
     steps = [_reference_step(group), _split_step(rollout.completion, completion, scheme), _gate_step(finding, scheme)]
     if finding.violation is None:
-        steps += [_answer_step(finding), _verifier_step(group.reference, grade)]
+        steps += [_answer_step(finding), _verifier_step(group.reference, finding, grade)]
     if finding.violation is None and grade.outcome is not Outcome.UNSCORED:
         steps += [_language_step(group, grade, scheme), _length_step(rollout.completion_tokens, grade, scheme)]
     return Explanation(grade, (*steps, _reward_step(grade, scheme)))
@@ -121,24 +123,25 @@ def _answer_step(finding: FormatFinding) -> Step:
         case None:
             return Step("final answer", "none found")
         case CodeBlock(language, source):
-            return Step("final answer", f"a code block in {language}, {source.count(chr(10)) + 1} lines", (("program", _short(source)),))
+            lines = len(source.splitlines())
+            return Step("final answer", f"a code block in {language}, lines: {lines}", (("program", _short(source)),))
         case answer:
             return Step("final answer", _short(answer))
 
 
-def _verifier_step(reference: Reference, grade: Grade) -> Step:
+def _verifier_step(reference: Reference, finding: FormatFinding, grade: Grade) -> Step:
     detail = grade.detail
     if grade.outcome is Outcome.UNSCORED:
         return Step("verifier", f"unscored, {detail.get('reason')}: no fault of the completion", _facts({"why": detail.get("message")}))
+    if finding.final_answer is None:
+        return Step("verifier", "nothing to judge")
     facts = _facts({name: value for name, value in detail.items() if name not in _TOLD})
     if isinstance(reference, CodeReference):
         failure = detail.get("first_failure")
-        finding = f"{detail.get('tests_passed')} of {detail.get('tests_run')} tests run passed"
+        passed = f"{detail.get('tests_passed')} of {detail.get('tests_run')} tests run passed"
         if isinstance(failure, Mapping):
-            finding += f"; first failure: {failure.get('status')}" + (
-                "" if failure.get("index") is None else f" at test {failure['index']}"
-            )
-        return Step("verifier", finding, facts + tuple(_test_facts(reference, detail.get("tests"))))
+            passed += f"; first failure: {failure.get('status')}" + ("" if failure.get("index") is None else f" at test {failure['index']}")
+        return Step("verifier", passed, facts + tuple(_test_facts(reference, detail.get("tests"))))
     return Step("verifier", "equal to the reference" if grade.outcome is Outcome.CORRECT else "not equal to the reference", facts)
 
 

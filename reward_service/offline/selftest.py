@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from reward_service.errors import RewardServiceError
 from reward_service.langid import MODEL_PATH, LanguageModelUnusable, check_model_file
@@ -15,7 +17,6 @@ from reward_service.records import (
     DetailLevel,
     Grade,
     Group,
-    JsonObject,
     MathReference,
     Outcome,
     ProgramTest,
@@ -24,18 +25,29 @@ from reward_service.records import (
 from reward_service.scoring.scheme import SCHEMES
 from reward_service.wiring import Machine
 
-_SUM = CodeReference(tests=(ProgramTest("1 2\n", "3\n"), ProgramTest("20 22\n", "42\n")))
+_TESTS = (ProgramTest("1 2\n", "3\n"), ProgramTest("20 22\n", "42\n"))
+_IN_PYTHON, _IN_CPP = CodeReference(_TESTS, languages=("python",)), CodeReference(_TESTS, languages=("cpp",))
 _PYTHON = "```python\nprint(sum(map(int, input().split())))\n```"
 _CPP = "```cpp\n#include <bits/stdc++.h>\nint main() { int a, b; std::cin >> a >> b; std::cout << a + b; }\n```"
 _NUMPY = "```python\nimport numpy\nprint(numpy.array(input().split(), dtype=int).sum())\n```"
 _LANGUAGE = "Il faut donc calculer la somme de ces deux nombres avant de répondre à la question."
 
+GOOD: Mapping[str, str] = {
+    "memory accounting": "cgroup",
+    "precompiled header": "in use",
+}  # how a feature's finding begins where all is well
+FEATURE_ADVICE: Mapping[str, str] = {
+    "memory accounting": "memory is bounded per process and by watching, not for the whole job tree: delegate a memory cgroup to this user "
+    "(systemd-run --user --scope -p Delegate=yes, or a folder of the memory and pids controllers that it owns)",
+    "precompiled header": "each C++ program compiles about a second slower: install g++ and let this user write its cache folder",
+    "cpp": "install g++ (Debian and Ubuntu: apt-get install g++), or take cpp out of REWARD_LANGUAGES",
+}
 CANARIES: Mapping[str, Group] = {
     "math": Group("math", "math", MathReference(("\\frac{1}{2}",)), (Rollout("0", "\\boxed{0.5}"),)),
     "choice": Group("choice", "choice", ChoiceReference("B", ("one", "two")), (Rollout("0", "\\boxed{B}"),)),
-    "code in Python": Group("python", "code", _SUM, (Rollout("0", _PYTHON),)),
-    "code in C++": Group("cpp", "code", _SUM, (Rollout("0", _CPP),)),
-    "numpy for programs": Group("numpy", "code", _SUM, (Rollout("0", _NUMPY),)),
+    "code in Python": Group("python", "code", _IN_PYTHON, (Rollout("0", _PYTHON),)),
+    "code in C++": Group("cpp", "code", _IN_CPP, (Rollout("0", _CPP),)),
+    "numpy for programs": Group("numpy", "code", _IN_PYTHON, (Rollout("0", _NUMPY),)),
 }
 ADVICE: Mapping[str, str] = {
     "math": "see the message; reinstall from the lock file if a package is missing",
@@ -46,14 +58,31 @@ ADVICE: Mapping[str, str] = {
 }
 
 
+class Works(enum.StrEnum):
+    """How far a thing works: `partly` is weaker or slower than it could be, and no fault."""
+
+    YES = "yes"
+    PARTLY = "partly"
+    NO = "no"
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One thing that was tried: whether it works, what was found, and what to do where it does not."""
 
     name: str
-    works: bool
+    works: Works
     found: str
     advice: str = ""
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A sandbox that can say more of itself than its contract asks for."""
+
+    def describe(self) -> Mapping[str, str]:
+        """Features by name, and how each is here."""
+        ...
 
 
 async def selftest(machine: Machine) -> AsyncIterator[Line]:
@@ -61,12 +90,12 @@ async def selftest(machine: Machine) -> AsyncIterator[Line]:
     try:
         check_model_file(machine.settings.language_model or MODEL_PATH)
     except LanguageModelUnusable as error:
-        yield Line("language model", False, str(error), "every request needs it: nothing else can be tried without")
+        yield Line("language model", Works.NO, str(error), "every request needs it: nothing else can be tried without")
         return
     try:
         await machine.start()
     except RewardServiceError as error:
-        yield Line("workers", False, str(error), "the message says what to do")
+        yield Line("workers", Works.NO, str(error), "the message says what to do")
         return
     yield await _language(machine)
     for line in _sandbox(machine):
@@ -80,22 +109,24 @@ async def _language(machine: Machine) -> Line:
     try:
         finding = await machine.effects("selftest", None).judge_language("literal", _LANGUAGE, _LANGUAGE, _LANGUAGE, None)
     except RewardServiceError as error:
-        return Line(name, False, str(error), "the message says what to do")
-    return Line(name, finding.consistent, f"lid.176.ftz, {machine.workers.count} workers")
+        return Line(name, Works.NO, str(error), "the message says what to do")
+    return Line(name, Works.YES if finding.consistent else Works.NO, f"lid.176.ftz, {machine.workers.count} workers")
 
 
 def _sandbox(machine: Machine) -> list[Line]:
     if machine.sandbox_fault is not None:
-        return [Line("sandbox", False, machine.sandbox_fault, "code groups are unscored until then; other tasks run")]
-    ready = machine.readiness()
-    described = ready.get("sandbox")
-    sandbox: JsonObject = described if isinstance(described, Mapping) else {}
-    languages = ", ".join(sorted(machine.sandbox.languages))
-    lines = [Line("sandbox", True, f"{sandbox.get('backend')}, {sandbox.get('slots')} slots; runs {languages}")]
-    notes = sandbox.get("notes")
-    if isinstance(notes, Mapping):
-        lines += [Line(f"sandbox: {name}", False, str(note)) for name, note in notes.items()]
+        return [Line("sandbox", Works.NO, machine.sandbox_fault, "code groups are unscored until then; other tasks run")]
+    sandbox = machine.sandbox
+    lines = [Line("sandbox", Works.YES, f"{machine.settings.sandbox}, {sandbox.slots} slots; runs {', '.join(sorted(sandbox.languages))}")]
+    if isinstance(sandbox, Described):
+        lines += [_feature(name, found) for name, found in sandbox.describe().items() if name not in sandbox.languages]
     return lines
+
+
+def _feature(name: str, found: str) -> Line:
+    """A feature without which programs run all the same, more slowly or less tightly bounded; languages have canaries of their own."""
+    good = found.startswith(GOOD[name]) if name in GOOD else False
+    return Line(f"sandbox: {name}", Works.YES if good else Works.PARTLY, found, FEATURE_ADVICE.get(name, ""))
 
 
 async def _canary(machine: Machine, name: str, group: Group) -> Line:
@@ -104,8 +135,14 @@ async def _canary(machine: Machine, name: str, group: Group) -> Line:
     async with contextlib.aclosing(grades):  # type: ignore[type-var]
         (grade,) = [grade async for grade in grades]
     if grade.outcome is Outcome.CORRECT:
-        return Line(name, True, "a sample is graded correct")
-    return Line(name, False, _why(grade), ADVICE[name])
+        return Line(name, Works.YES, "a sample is graded correct")
+    return Line(name, Works.NO if _matters(name, machine) else Works.PARTLY, _why(grade), ADVICE[name])
+
+
+def _matters(name: str, machine: Machine) -> bool:
+    """Whether the settings promise what this canary tries; packages for programs are a matter of what the programs need."""
+    needs = {"code in Python": "python", "code in C++": "cpp"}
+    return needs[name] in machine.settings.languages if name in needs else name in ("math", "choice")
 
 
 def _why(grade: Grade) -> str:

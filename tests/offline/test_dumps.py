@@ -155,7 +155,14 @@ def test_no_dump(tmp_path: Path, name: str) -> None:
 
 def test_fields_are_mapped(tmp_path: Path) -> None:
     theirs = {"uid": 3, "n": 0, "kind": "math", "response": "c", "reward_model": {"ground_truth": "1"}, "a.b": "fr", "language": "python"}
-    renames = ("group_id=uid", "rollout_id=n", "task=kind", "completion=response", "reference.answer=reward_model.ground_truth", "prompt=no.such")
+    renames = (
+        "group_id=uid",
+        "rollout_id=n",
+        "task=kind",
+        "completion=response",
+        "reference.answer=reward_model.ground_truth",
+        "prompt=no.such",
+    )
     (found,) = read(write(tmp_path / "a.jsonl", theirs), *renames)
     assert found.fields == {"group_id": "3", "rollout_id": "0", "task": "math", "completion": "c", "reference": {"answer": "1"}}
     (found,) = read(write(tmp_path / "a.jsonl", theirs), *renames, "language=a.b")
@@ -183,7 +190,13 @@ def shape(found: list[Batch]) -> list[tuple[list[int], bool]]:
 
 
 def test_consecutive_rows_of_a_group_become_one() -> None:
-    rows = lay({"rollout_id": "same"}, {"rollout_id": "same", "completion": "d"}, {"group_id": "h"}, {"reference": {"answer": "2"}}, {"prompt": "p"})
+    rows = lay(
+        {"rollout_id": "same"},
+        {"rollout_id": "same", "completion": "d"},
+        {"group_id": "h"},
+        {"reference": {"answer": "2"}},
+        {"prompt": "p"},
+    )
     found = list(batches(rows, read_group))
     assert shape(found) == [([1, 2], True), ([3], True), ([4], True), ([5], True)]
     assert found[0].group is not None
