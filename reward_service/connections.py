@@ -49,7 +49,7 @@ class Answer:
             TimeoutError: nothing came for `silence_s` seconds, or the deadline passed.
             http.client.IncompleteRead: the body ended too early.
         """
-        while True:
+        while not self._response.isclosed():  # Python 3.13 closes it, and the socket, with the last byte of the body
             self._socket.settimeout(min(silence_s, left_s(self._deadline)))
             chunk = self._response.read1(CHUNK_BYTES)
             if not chunk:
