@@ -41,6 +41,7 @@ class CellRun:
         self._cell = cell
         self._slot = slot
         self._counters: tuple[int, ...] = ()
+        self._oom_kills = 0
 
     async def load(self, kind: str, program: bytes, file: str, command: tuple[str, ...], limits: Limits) -> str | None:
         """Hand over the program; the text of the error where it cannot be loaded (its own fault). Raises RunnerLost."""
@@ -61,7 +62,7 @@ class CellRun:
             self._cell.channel.send(json.dumps(order).encode(), [source, *self._counters])
         finally:
             os.close(source)
-        kills = group.oom_kills() if group is not None else 0
+        self._oom_kills = kills = group.oom_kills() if group is not None else 0
         try:
             answer = await asyncio.wait_for(self._cell.channel.receive(), 2 * limits.compile_s + 2)
         except TimeoutError:
@@ -128,7 +129,7 @@ class CellRun:
         except TimeoutError as error:
             raise RunnerLost("the supervisor does not answer") from error
         except RunnerLost:
-            if self._counters and group is not None and group.oom_kills() > 0:
+            if group is not None and group.oom_kills() > self._oom_kills:
                 return index, OOM | _CELL_DIED, signal.SIGKILL, 0.0, 0.0, 0.0, job.limits.memory_bytes
             raise
         if reply[0] != index:

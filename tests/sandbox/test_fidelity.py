@@ -40,8 +40,9 @@ PROGRAMS = {
     "threading.Thread(target=f).start()\nprint('main')",
     "daemon thread": "import threading, time\nthreading.Thread(target=time.sleep, args=(5,), daemon=True).start()\nprint('main')",
     "multiprocessing": "import multiprocessing\ndef f(x): return x * x\nif __name__ == '__main__':\n"
-    "    with multiprocessing.get_context('fork').Pool(2) as pool: print(pool.map(f, range(5)))",
-    "fork": "import os\npid = os.fork()\nif pid == 0:\n    print('child', flush=True)\n    os._exit(0)\nos.waitpid(pid, 0)\nprint('parent')",
+    "    with multiprocessing.get_context('fork').Pool(2) as p: print(p.map(f, range(5)))",
+    "fork": "import os\npid = os.fork()\nif pid == 0:\n    print('child', flush=True)\n    os._exit(0)\n"
+    "os.waitpid(pid, 0)\nprint('parent')",
     "subprocess": "import subprocess, sys\nprint(subprocess.run([sys.executable, '-c', 'print(7)'], capture_output=True).stdout)",
     "recursion depth": "def f(n):\n    try: return f(n + 1)\n    except RecursionError: return n\nprint(f(1))",
     "deep recursion": "import sys\nsys.setrecursionlimit(10**6)\ndef f(n): return 0 if n == 0 else 1 + f(n - 1)\nprint(f(150000))",
@@ -59,7 +60,8 @@ PROGRAMS = {
     "signal handlers": "import signal\nprint(signal.getsignal(signal.SIGINT).__name__, signal.getsignal(signal.SIGTERM))",
     "alarm": "import signal, time\nsignal.signal(signal.SIGALRM, lambda *a: print('alarm'))\n"
     "signal.setitimer(signal.ITIMER_REAL, 0.05)\ntime.sleep(0.2)",
-    "dataclass pickling": "import pickle, dataclasses\n@dataclasses.dataclass\nclass P:\n    x: int\nprint(pickle.loads(pickle.dumps(P(3))))",
+    "dataclass pickling": "import pickle, dataclasses\n@dataclasses.dataclass\nclass P:\n    x: int\n"
+    "print(pickle.loads(pickle.dumps(P(3))))",
     "module of main": "import sys\nclass C: pass\nprint(C.__module__, sys.modules['__main__'].C is C)",
     "globals": "print(sorted(k for k in globals() if not k.startswith('__')))",
     "no harness in sys.modules": "import sys\nprint([m for m in sys.modules if m.startswith('sandbox')])",
