@@ -13,10 +13,10 @@ from itertools import accumulate
 
 _MARK = "\0"  # what a box's command begins with in the text, in place of its backslash
 _BLOT = ".."
-_WHITE = r"[ \t\r\f\v]*+(?:\n[ \t\r\f\v]*+)?+"  # what TeX skips after a command: white space without an empty line
+_WHITE = r"[ \t\r\f\v]*+(?:\n[ \t\r\f\v]*+)?"  # what TeX skips after a command: white space without an empty line
 _COMMAND = re.compile(rf"\\boxed(?={_WHITE}\{{)")
 _SPACE = " \t\r\n\f\v"
-_NESTED = re.compile(rf"(?:[{_SPACE}]*+{_MARK}boxed{_WHITE}\{{)*+")
+_NESTED = re.compile(rf"(?:[{_SPACE}]*+{_MARK}boxed{_WHITE}\{{)*")
 _ALL_BUT_SKELETON = bytes(set(range(256)) - set(f"{_MARK}{{}}".encode()))
 _STEPS = bytes(1 if byte == ord("{") else 0xFF if byte == ord("}") else 0 for byte in range(256))  # 0xFF is -1 when signed
 

@@ -6,15 +6,19 @@ import re
 
 from reward_service.records import CodeBlock
 
-# One match is one fenced block from its opening line on; `body` is None when it is never closed. The quantifiers are possessive and
-# the body is a lazy run of single characters, so that no input makes the engine go back: a text of n characters takes O(n).
-# White space of the line end is whatever Unicode calls so, except LF.
+# One match is one fenced block from its opening line on; `body` is its last group unless it is never closed. No input makes the engine
+# go back by more than it went forward, so that a text of n characters takes O(n): runs of one character class are possessive, and the
+# body is a lazy run of single characters. (Possessive groups are avoided: they are broken before Python 3.11.5, cpython issue 106052.)
+# White space at the end of a line is whatever Unicode calls so, except LF.
+_WORD = r"[A-Za-z0-9+#._-]++"
+_WHITE = r"[^\S\n]*+"
 _BLOCK = re.compile(
     r"^(?P<indent> {0,3}+)(?P<ticks>`{3,}+)(?P<info>[^`\n]*+)$"
-    r"(?:\n(?P<body>[\s\S]*?)^ {0,3}+(?P=ticks)`*+[^\S\n]*+$)?+",
+    rf"(?:\n(?P<body>[\s\S]*?)^ {{0,3}}+(?P=ticks)`*+{_WHITE}$|)",
     re.MULTILINE,
 )
-_LANGUAGE = re.compile(r"[A-Za-z0-9+#._-]+")
+_OPENING_WITH_LANGUAGE = re.compile(rf"^ {{0,3}}+`{{3,}}+{_WHITE}{_WORD}(?:[^\S\n][^`\n]*+)?$", re.MULTILINE)
+_LANGUAGE = re.compile(_WORD)
 
 
 def first_code_block(answer: str) -> CodeBlock | None:
@@ -27,14 +31,15 @@ def first_code_block(answer: str) -> CodeBlock | None:
 
     Example: "```Python\\nprint(1)\\n```" is `CodeBlock("Python", "print(1)\\n")`.
     """
-    if "```" not in answer:
+    text = answer.replace("\r\n", "\n")
+    if "```" not in text or not _OPENING_WITH_LANGUAGE.search(text):  # quicker than walking over blocks in vain
         return None
-    for block in _BLOCK.finditer(answer.replace("\r\n", "\n")):
-        info, body = block.group("info", "body")
-        if body is None:
+    for block in _BLOCK.finditer(text):
+        if block.lastgroup != "body":
             return None
-        if language := _language(info):
-            return CodeBlock(language, _without_indent(body, len(block["indent"])))
+        info = block["info"]
+        if info and (language := _language(info)):
+            return CodeBlock(language, _without_indent(block["body"], len(block["indent"])))
     return None
 
 
