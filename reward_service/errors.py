@@ -101,13 +101,15 @@ class JobKilled(RewardServiceError):
 def attributed() -> Iterator[None]:
     """Turn whatever was not foreseen into `WorkerLost`, so that no bug of ours becomes a reward of 0.
 
+    A `JobKilled` that no verifier turned into a verdict or a bad reference is unforeseen as well.
+
     Raises:
-        RewardServiceError: as it was raised.
+        NotScored, RequestError: as they were raised.
         WorkerLost: ours; the unforeseen exception is its cause.
     """
     try:
         yield
-    except RewardServiceError:
+    except (NotScored, RequestError):
         raise
     except Exception as error:
         raise WorkerLost(f"unforeseen {type(error).__name__}") from error

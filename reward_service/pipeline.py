@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import statistics
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 
 from reward_service.effects import Effects
 from reward_service.errors import NotScored, attributed
@@ -41,7 +41,7 @@ _NOTHING_FOUND: dict[AnswerForm, JsonObject] = {
 
 async def grade_groups(
     groups: Sequence[Group], scheme: Scheme, effects: Effects, detail: DetailLevel = DetailLevel.BRIEF
-) -> AsyncIterator[Grade]:
+) -> AsyncGenerator[Grade, None]:
     """One grade per rollout, in the order in which they become known. Closing the iterator stops what is still running.
 
     Group and rollout ids must be unique, and texts and token counts that the scheme's terms need must be there: shells check this.
@@ -61,10 +61,10 @@ async def grade_groups(
 async def _grade_group(
     group: Group, scheme: Scheme, effects: Effects, detail: DetailLevel, grades: asyncio.Queue[Grade], turn: asyncio.Lock
 ) -> None:
-    verifier = VERIFIERS[group.task]
-    context = GroupContext(group.group_id, scheme.seed, scheme.correctness == "fraction", detail)
     try:
         with attributed():
+            verifier = VERIFIERS[group.task]
+            context = GroupContext(group.group_id, scheme.seed, scheme.correctness == "fraction", detail)
             judge = await verifier.prepare(group.reference, context, effects)
     except NotScored as error:
         for rollout in group.rollouts:
@@ -90,31 +90,30 @@ async def grade_rollout(
     turn: contextlib.AbstractAsyncContextManager[None],
 ) -> Grade:
     """The way of one rollout against a prepared reference; never raises for what the completion holds."""
-    async with turn:
-        completion = split_completion(
-            rollout.completion,
-            scheme.tags,
-            prompt_opened_tag=scheme.prompt_opened_tag,
-            leading_whitespace=scheme.leading_whitespace,
-        )
-        finding = read_answer(completion, scheme, form)
-        await asyncio.sleep(0)
-    verdict: Verdict | None = None
-    language: LanguageFinding | None = None
-    if finding.violation is None:
-        try:
-            with attributed():
+    try:
+        with attributed():
+            async with turn:
+                completion = read_completion(rollout.completion, scheme)
+                finding = read_answer(completion, scheme, form)
+                await asyncio.sleep(0)
+            verdict: Verdict | None = None
+            language: LanguageFinding | None = None
+            if finding.violation is None:
                 if finding.final_answer is not None:
                     verdict = await judge(finding.final_answer)
                 if scheme.needs_prompt:
                     language = await _judge_language(group, completion, scheme, effects)
-        except NotScored as error:
-            return _unscored(group, rollout, error, detail)
-    same_language = language is not None and language.consistent
-    outcome, reward, correctness, terms = compose(scheme, finding, verdict, same_language, rollout.completion_tokens)
-    return Grade(
-        group.group_id, rollout.rollout_id, outcome, reward, correctness, terms, _explain(finding, form, verdict, language, detail)
-    )
+            same_language = language is not None and language.consistent
+            outcome, reward, correctness, terms = compose(scheme, finding, verdict, same_language, rollout.completion_tokens)
+    except NotScored as error:
+        return _unscored(group, rollout, error, detail)
+    explained = _explain(finding, form, verdict, language, detail)
+    return Grade(group.group_id, rollout.rollout_id, outcome, reward, correctness, terms, explained)
+
+
+def read_completion(text: str, scheme: Scheme) -> Completion:
+    """The completion, split once by the scheme's tags."""
+    return split_completion(text, scheme.tags, prompt_opened_tag=scheme.prompt_opened_tag, leading_whitespace=scheme.leading_whitespace)
 
 
 def read_answer(completion: Completion, scheme: Scheme, form: AnswerForm) -> FormatFinding:
@@ -126,9 +125,7 @@ def read_answer(completion: Completion, scheme: Scheme, form: AnswerForm) -> For
 
 async def _judge_language(group: Group, completion: Completion, scheme: Scheme, effects: Effects) -> LanguageFinding:
     assert scheme.language_rule is not None
-    return await effects.judge_language(
-        scheme.language_rule, group.prompt or "", completion.thinking, completion.answer, group.language
-    )
+    return await effects.judge_language(scheme.language_rule, group.prompt or "", completion.thinking, completion.answer, group.language)
 
 
 def _explain(

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from tests.effects_for_tests import BrokenSandbox, InlineWorkers, effects
 
 from reward_service.effects import Effects
 from reward_service.errors import BadReference, Cancelled, DeadlineExceeded, JobKilled, NoSandbox, NotScored, Overloaded, WorkerLost
@@ -27,6 +26,7 @@ from reward_service.records import (
 from reward_service.scoring.scheme import SCHEMES, Scheme, resolve_scheme
 from sandbox.fake import FakeSandbox
 from sandbox.interface import RunResult, Status
+from tests.effects_for_tests import BrokenSandbox, InlineWorkers, effects
 
 MAGISTRAL = SCHEMES["magistral"]
 PLAIN = SCHEMES["correctness-only"]
@@ -111,6 +111,17 @@ async def test_what_is_not_the_completions_fault_is_never_a_zero(failure: Except
     assert (grade.outcome, grade.reward, grade.correctness, grade.terms) == (Outcome.UNSCORED, None, None, None)
     assert grade.detail == {"reason": reason.value}
     assert bad_format.outcome is Outcome.FORMAT_VIOLATION  # decided before the sandbox was asked
+
+
+async def test_a_bug_of_ours_anywhere_is_unscored_and_never_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a bug of ours")
+
+    monkeypatch.setattr("reward_service.pipeline.compose", broken)
+    (grade,) = await asyncio.wait_for(grades_of([math(RIGHT)]), 30)
+    assert grade.detail == {"reason": "worker_lost"}
+    (grade,) = await asyncio.wait_for(grades_of([group("no such task", MathReference(("1",)), RIGHT)]), 30)
+    assert grade.detail == {"reason": "worker_lost"}
 
 
 async def test_full_detail_says_more_of_an_unscored_one() -> None:

@@ -113,7 +113,7 @@ class CodeJudge:
     async def _run(self, language: str, source: str) -> AsyncIterator[TestFinding]:
         tests = [self._reference.tests[index] for index in self._drawn]
         job = Job(language, source, tuple(_input(test) for test in tests), self._limits(), _seed(source))
-        async with contextlib.aclosing(self._effects.sandbox.run(job)) as results:  # type: ignore[type-var]
+        async with contextlib.aclosing(self._effects.sandbox.run(job)) as results:
             async for result in results:
                 if result.index is None:
                     yield TestFinding(None, TestStatus.COMPILE_ERROR, result)
@@ -153,7 +153,7 @@ def _not_allowed() -> TestFinding:
 
 
 def _input(test: ProgramTest) -> TestInput:
-    cap = max(OUTPUT_BYTES, 2 * len(test.stdout) + OUTPUT_SLACK_BYTES)
+    cap = max(OUTPUT_BYTES, 2 * len(encode_text(test.stdout)) + OUTPUT_SLACK_BYTES)
     return TestInput(encode_text(test.stdin), cap)
 
 

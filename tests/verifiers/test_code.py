@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.effects_for_tests import effects
 
 from reward_service.errors import LanguageUnavailable, NoSandbox
 from reward_service.records import CheckerName, CodeBlock, CodeReference, DetailLevel, FloatTolerance, ProgramTest, Verdict
@@ -11,6 +10,7 @@ from reward_service.verifiers.base import GroupContext
 from reward_service.verifiers.code import CodeVerifier
 from sandbox.fake import FakeSandbox
 from sandbox.interface import Job, RunResult, Status
+from tests.effects_for_tests import effects
 
 ECHO = CodeBlock("python", "print(input())")
 THREE = tuple(ProgramTest(str(n), str(n)) for n in range(3))
