@@ -21,7 +21,7 @@ from reward_service.server.refusals import Refusal
 from reward_service.server.requests import GradeRequest, read_request
 
 ATTEMPTS = 2  # a reader that dies while it reads is replaced once; then the body is refused for now
-STOP_S = 2.0
+ANSWER_S = 120.0  # a body of 256 MiB takes about two seconds; a reader that does not answer is stuck
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from reward_service.server import reader_process as r; r.main(*sys.argv[1:3])"
 )
@@ -39,7 +39,12 @@ class _Reader:
         self._socket.setblocking(False)
         command = [sys.executable, "-I", "-c", BOOT, str(theirs.fileno()), encode_bounds(bounds), json.dumps(sys.path)]
         with theirs:
-            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
 
     async def read(self, file: int, encoding: Encoding) -> GradeRequest:
         """What the body in `file` states.
@@ -53,7 +58,11 @@ class _Reader:
             socket.send_fds(self._socket, [message], [file])
         except OSError as error:
             raise _ReaderLost from error
-        await _readable(self._socket)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await _readable(self._socket)
+        except TimeoutError as error:
+            raise _ReaderLost from error
         answer, files = _received(self._socket)
         with os.fdopen(files[0], "rb") as frames:
             if answer["status"] != 200:
@@ -61,13 +70,10 @@ class _Reader:
             return await _assembled(frames.fileno())
 
     def close(self) -> None:
-        """End the process."""
+        """End the process: it holds nothing that would have to be kept."""
         self._socket.close()
-        try:
-            self.process.wait(STOP_S if self.process.poll() is None else 0)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self._process.kill()
+        self._process.wait()
 
 
 class BodyReader:
@@ -77,13 +83,21 @@ class BodyReader:
         self.restarts = 0
         self._bounds = bounds
         self._count = count
+        self._open = False
+        self._readers: set[_Reader] = set()
         self._free: asyncio.Queue[_Reader] = asyncio.Queue()
         self._busy: set[asyncio.Task[GradeRequest]] = set()
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the readers."""
+        return tuple(reader.pid for reader in self._readers)
+
     async def start(self) -> None:
         """Start the processes."""
+        self._open = True
         for _ in range(self._count):
-            self._free.put_nowait(_Reader(self._bounds))
+            self._free.put_nowait(self._another())
 
     async def read(self, body: Body) -> GradeRequest:
         """The request that a body states.
@@ -104,11 +118,13 @@ class BodyReader:
 
     async def close(self) -> None:
         """Stop the processes; bodies that are being read are given up."""
+        self._open = False
         for task in list(self._busy):
             task.cancel()
         await asyncio.gather(*self._busy, return_exceptions=True)
-        while not self._free.empty():
-            self._free.get_nowait().close()
+        for reader in self._readers:
+            reader.close()
+        self._readers.clear()
 
     def _finished(self, task: asyncio.Task[GradeRequest]) -> None:
         self._busy.discard(task)
@@ -126,23 +142,28 @@ class BodyReader:
 
     async def _read_once(self, file: int, encoding: Encoding) -> GradeRequest:
         reader = await self._free.get()
+        sound = False
         try:
             request = await reader.read(file, encoding)
+            sound = True
+            return request
         except RequestError:
-            self._free.put_nowait(reader)
-            raise
-        except asyncio.CancelledError:
-            reader.process.kill()
-            reader.close()
+            sound = True
             raise
         except _ReaderLost:
             self.restarts += 1
-            reader.process.kill()
-            reader.close()
-            self._free.put_nowait(_Reader(self._bounds))
             raise
-        self._free.put_nowait(reader)
-        return request
+        finally:
+            if not sound:
+                self._readers.discard(reader)
+                reader.close()
+            if self._open:
+                self._free.put_nowait(reader if sound else self._another())
+
+    def _another(self) -> _Reader:
+        reader = _Reader(self._bounds)
+        self._readers.add(reader)
+        return reader
 
 
 async def _readable(connection: socket.socket) -> None:

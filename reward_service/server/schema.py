@@ -191,6 +191,11 @@ class ChoiceReferenceModel(Wire):
 class CodeReferenceModel(Wire):
     """Hidden tests of a program, and how to run it."""
 
+    function: NotYet = None  # what is not yet supported stands first: its refusal explains those of other fields
+    asserts: NotYet = None
+    entry_point: NotYet = None
+    prelude: NotYet = None
+    testset: NotYet = None
     tests: Annotated[list[TestModel], Field(min_length=1, fail_fast=True)] | None = None
     checker: CheckerSpec = "tokens"
     limits: LimitsModel = LimitsModel.model_construct()
@@ -198,11 +203,6 @@ class CodeReferenceModel(Wire):
         None
     )
     draw: Annotated[int, Field(ge=1, le=MAX_DRAW)] | None = None
-    function: NotYet = None
-    asserts: NotYet = None
-    entry_point: NotYet = None
-    prelude: NotYet = None
-    testset: NotYet = None
 
     @model_validator(mode="after")
     def _has_tests(self, info: ValidationInfo) -> Self:

@@ -1,0 +1,433 @@
+"""The service over HTTP, in the test's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import logging
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+import zstandard
+
+from reward_service.records import Grade, Group, Outcome, Terms
+from reward_service.server import grading
+from sandbox.fake import FakeSandbox
+from sandbox.interface import Job, RunResult, Status
+from tests.server.conftest import Serving
+from tests.server.doubles import BrokenSandbox, program_body, program_group
+
+NDJSON = {"Accept": "application/x-ndjson"}
+TERMS = {"format", "correctness", "length", "language"}
+
+
+async def grade(client: httpx.AsyncClient, body: Any, **options: Any) -> Any:
+    response = await client.post("/v1/grade", json=body, **options)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def slow_pipeline(pause_s: float, started: list[str] | None = None, ended: list[str] | None = None) -> Any:
+    """A pipeline that takes its time before each grade."""
+
+    async def grade_groups(groups: Sequence[Group], *rest: object) -> AsyncIterator[Grade]:
+        try:
+            for group in groups:
+                for rollout in group.rollouts:
+                    if started is not None:
+                        started.append(rollout.rollout_id)
+                    await asyncio.sleep(pause_s)
+                    yield Grade(group.group_id, rollout.rollout_id, Outcome.CORRECT, 1.0, 1.0, Terms(0.0, 1.0, 0.0, 0.0), {})
+        finally:
+            if ended is not None:
+                ended.append("ended")
+
+    return grade_groups
+
+
+async def settle(condition: Any) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("did not come about")
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+async def test_one_grade_per_rollout_in_the_order_of_the_request(serving: Serving) -> None:
+    groups = [program_group(f"g{number}", 5) for number in range(7)]
+    async with serving() as (client, _):
+        answer = await grade(client, program_body(*groups))
+    assert [(g["group_id"], g["rollout_id"]) for g in answer["grades"]] == [(f"g{n}", str(k)) for n in range(7) for k in range(5)]
+    assert {grade["outcome"] for grade in answer["grades"]} == {"correct"}
+    assert all(set(grade["terms"]) == TERMS for grade in answer["grades"])
+    assert answer["groups"][0] == {
+        "group_id": "g0", "rollouts": 5, "scored": 5, "reward_mean": 1.0, "reward_std": 0.0, "zero_advantage": True
+    }  # fmt: skip
+    assert set(answer["scheme"]) == {"name", "digest"}
+    assert answer["service"]["took_s"] >= 0
+    assert answer["service"]["versions"]["service"]
+
+
+async def test_no_groups_is_an_answer_without_grades(serving: Serving) -> None:
+    async with serving() as (client, _):
+        answer = await grade(client, {"groups": []})
+        stream = await client.post("/v1/grade", json={"groups": []}, headers=NDJSON)
+    assert (answer["grades"], answer["groups"]) == ([], [])
+    assert json.loads(stream.text)["type"] == "end"
+
+
+async def test_the_same_request_twice_has_the_same_answer_but_for_the_time(serving: Serving) -> None:
+    body = program_body(program_group(count=9), program_group("h", 3))
+    async with serving() as (client, _):
+        texts = [(await client.post("/v1/grade", json=body)).text for _ in range(2)]
+    first, second = (re.sub(r'"took_s":[^}]*', "", text) for text in texts)
+    assert first == second
+
+
+async def test_detail_full_explains_more(serving: Serving) -> None:
+    async with serving() as (client, _):
+        brief = await grade(client, program_body(program_group()))
+        full = await grade(client, program_body(program_group(), detail="full"))
+    assert set(brief["grades"][0]["detail"]) < set(full["grades"][0]["detail"])
+
+
+async def test_the_stream_brings_grades_as_they_are_known_and_ends_with_the_counts(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(0.05))
+    monkeypatch.setattr(grading, "HEARTBEAT_S", 0.02)
+    async with serving() as (client, _):
+        response = await client.post("/v1/grade", json=program_body(program_group(count=4)), headers=NDJSON)
+    assert response.headers["content-type"] == "application/x-ndjson"
+    lines = [json.loads(line) for line in response.text.splitlines()]
+    kinds = [line["type"] for line in lines]
+    assert kinds.count("grade") == 4
+    assert kinds.count("end") == 1
+    assert kinds[-1] == "end"
+    assert "heartbeat" in kinds[: kinds.index("grade")]
+    assert "heartbeat" in kinds[kinds.index("grade") : -1]
+    assert lines[-1]["counts"] == {"correct": 4, "incorrect": 0, "format_violation": 0, "unscored": 0}
+    assert {"groups", "scheme", "service"} < set(lines[-1])
+    assert {"group_id", "rollout_id", "outcome", "reward", "correctness", "terms", "detail"} < set(lines[kinds.index("grade")])
+
+
+async def test_stream_lines_leave_one_by_one(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(0.02))
+    async with serving() as (client, service):
+        sent, _ = await raw_request(client, program_body(program_group(count=3)), accept="application/x-ndjson")
+    assert [message["body"].count(b"\n") for message in sent if message.get("body")] == [1, 1, 1, 1]
+    assert service.admission.requests == 0
+
+
+@pytest.mark.parametrize(
+    ("accept", "streamed"),
+    [
+        ("application/x-ndjson", True),
+        ("text/html, Application/X-NDJSON;q=0.5", True),
+        ("application/x-ndjson;q=0", False),
+        ("*/*", False),
+        ("", False),
+    ],
+)
+def test_who_asks_for_a_stream(accept: str, streamed: bool) -> None:
+    assert grading.wants_stream(accept) is streamed
+
+
+@pytest.mark.parametrize("size", [1, 400])
+async def test_compressed_bodies(serving: Serving, size: int) -> None:
+    data = json.dumps(program_body(program_group(count=size, prompt="x" * 200 * size))).encode()
+    async with serving() as (client, _):
+        for encoding, packed in (("gzip", gzip.compress(data)), ("zstd", zstandard.compress(data)), ("identity", data)):
+            response = await client.post(
+                "/v1/grade", content=packed, headers={"Content-Encoding": encoding, "Content-Type": "application/json"}
+            )
+            assert response.status_code == 200
+            assert len(response.json()["grades"]) == size
+        response = await client.post("/v1/grade", content=gzip.compress(data)[:-9], headers={"Content-Encoding": "gzip"})
+        assert response.status_code == 400
+        response = await client.post("/v1/grade", content=data, headers={"Content-Encoding": "br"})
+        assert response.status_code == 415
+
+
+# ---- refusals --------------------------------------------------------------------------------------------------------
+
+
+async def test_every_refusal_has_one_form(serving: Serving) -> None:
+    async with serving(max_body_bytes=2000) as (client, _):
+        answers = [
+            await client.post("/v1/grade", content=b"{"),
+            await client.post("/v1/grade", content=b""),
+            await client.post("/v1/grade", json={"groups": 1}),
+            await client.post("/v1/grade", content=b"\xff{}"),
+            await client.post("/v1/grade", content=b"x" * 3000),
+            await client.post("/v1/grade", content=b"{}", headers={"Content-Type": "text/plain"}),
+            await client.get("/v1/grade"),
+            await client.put("/v1/grade"),
+            await client.get("/v1/nothing"),
+            await client.post("/healthz"),
+        ]
+        assert [answer.status_code for answer in answers] == [400, 400, 422, 400, 413, 415, 405, 405, 404, 405]
+        for answer in answers:
+            assert set(answer.json()["error"]) == {"pointer", "message"}
+        assert answers[6].headers["allow"] == "POST"
+        assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_bodies_that_arrive_in_pieces_are_bounded(serving: Serving) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield b" " * 1000
+
+    async with serving(max_body_bytes=2000) as (client, service):
+        assert (await client.post("/v1/grade", content=pieces())).status_code == 413
+        assert service.admission.held_bytes == 0
+
+
+async def test_the_key_is_needed_and_stays_out_of_every_answer(serving: Serving) -> None:
+    async with serving(key="s3cret-key") as (client, _):
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s3cret-key"}, {"Authorization": "s3cret-key"}):
+            for method, path in (("POST", "/v1/grade"), ("GET", "/v1/capacity")):
+                response = await client.request(method, path, headers=headers)
+                assert response.status_code == 401
+                assert response.headers["www-authenticate"] == "Bearer"
+                assert "s3cret" not in response.text
+        good = {"Authorization": "bearer s3cret-key"}
+        assert (await client.post("/v1/grade", json={"groups": []}, headers=good)).status_code == 200
+        assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_an_unforeseen_error_is_no_reward(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> AsyncIterator[Grade]:
+        raise RuntimeError("secret text")
+        yield
+
+    monkeypatch.setattr(grading, "grade_groups", broken)
+    async with serving() as (client, service):
+        response = await client.post("/v1/grade", json=program_body(program_group()))
+        assert response.status_code == 500
+        assert "secret" not in response.text
+        assert service.admission.requests == 0
+
+
+# ---- room ------------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_too_much_is_turned_away_before_any_work(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(30, started))
+    async with serving(max_requests=2, max_rollouts=5) as (client, service):
+        running = asyncio.create_task(client.post("/v1/grade", json=program_body(program_group(count=4))))
+        await settle(lambda: started)
+        shed = await client.post("/v1/grade", json=program_body(program_group(count=2)))
+        assert shed.status_code == 429
+        assert int(shed.headers["retry-after"]) > 0
+        second = asyncio.create_task(client.post("/v1/grade", json=program_body(program_group(count=1))))
+        await settle(lambda: len(started) == 2)
+        assert (await client.post("/v1/grade", json={"groups": []})).status_code == 429
+        assert (await client.post("/v1/grade", json=program_body(program_group(count=6)))).status_code == 429
+        assert service.metrics.shed.labels("requests")._value.get() == 2
+        service.cut_off()
+        await asyncio.gather(running, second)
+        assert (service.admission.requests, service.admission.rollouts, service.admission.held_bytes) == (0, 0, 0)
+
+
+async def test_more_rollouts_than_will_ever_fit_are_refused_for_good(serving: Serving) -> None:
+    async with serving(max_rollouts=5) as (client, _):
+        response = await client.post("/v1/grade", json=program_body(program_group(count=6)))
+    assert (response.status_code, response.json()["error"]["pointer"]) == (413, "/groups")
+
+
+async def test_bodies_in_flight_are_bounded_together(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(30, started))
+    body = program_body(program_group(prompt="x" * 700))
+    async with serving(max_body_bytes=1024, max_held_bytes=1500) as (client, service):
+        running = asyncio.create_task(client.post("/v1/grade", json=body))
+        await settle(lambda: started)
+        assert (await client.post("/v1/grade", json=body)).status_code == 429
+        service.cut_off()
+        await running
+
+
+async def test_a_drain_lets_nobody_in_and_finishes_what_runs(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(0.2, started))
+    async with serving() as (client, service):
+        running = asyncio.create_task(client.post("/v1/grade", json=program_body(program_group())))
+        await settle(lambda: started)
+        drain = asyncio.create_task(service.drain())
+        await asyncio.sleep(0)
+        late = await client.post("/v1/grade", json={"groups": []})
+        assert (late.status_code, int(late.headers["retry-after"]) > 0) == (503, True)
+        assert (await client.get("/readyz")).status_code == 503
+        assert (await client.get("/healthz")).status_code == 200
+        await drain
+        assert (await running).json()["grades"][0]["outcome"] == "correct"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_drain_cuts_off_is_cancelled_and_no_zero(serving: Serving, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(0.1, started))
+    async with serving(drain_s=0.05) as (client, service):
+        headers = NDJSON if stream else {}
+        running = asyncio.create_task(client.post("/v1/grade", json=program_body(program_group(count=3)), headers=headers))
+        await settle(lambda: len(started) == 2)
+        await service.drain()
+        text = (await running).text
+    grades = [json.loads(line) for line in text.splitlines()][:3] if stream else json.loads(text)["grades"]
+    assert [grade["outcome"] for grade in grades] == ["correct", "unscored", "unscored"]
+    assert grades[2]["detail"] == {"reason": "cancelled"}
+    assert (grades[2]["reward"], grades[2]["correctness"], grades[2]["terms"]) == (None, None, dict.fromkeys(TERMS))
+
+
+# ---- clients that go away --------------------------------------------------------------------------------------------
+
+
+async def raw_request(client: httpx.AsyncClient, body: Any, accept: str = "", leave_after: int | None = None) -> tuple[list[Any], bool]:
+    """What the application sends; with `leave_after` the client goes away after so many messages. Says whether it did."""
+    app = client._transport.app  # type: ignore[attr-defined]
+    sent: list[Any] = []
+    gone = asyncio.Event()
+    if leave_after == 0:
+        asyncio.get_running_loop().call_later(0.05, gone.set)
+    messages = iter([{"type": "http.request", "body": json.dumps(body).encode()}])
+
+    async def receive() -> Any:
+        message = next(messages, None)
+        if message is None:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+        return message
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if len(sent) == leave_after:
+            gone.set()
+
+    headers = [(b"accept", accept.encode())]
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/grade", "raw_path": b"/v1/grade", "query_string": b"token=t0ken", "root_path": "",
+        "headers": headers, "http_version": "1.1", "scheme": "http", "server": ("x", 1), "client": ("y", 2), "asgi": {"version": "3.0"},
+    }  # fmt: skip
+    await asyncio.wait_for(app(scope, receive, send), 10)
+    return sent, gone.is_set()
+
+
+@pytest.mark.parametrize(("accept", "leave_after"), [("", 0), ("application/x-ndjson", 0), ("application/x-ndjson", 2)])
+async def test_a_client_that_goes_away_takes_its_work_with_it(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, accept: str, leave_after: int
+) -> None:
+    started: list[str] = []
+    ended: list[str] = []
+    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(0.02 if leave_after else 60, started, ended))
+    async with serving() as (client, service):
+        sent, gone = await raw_request(client, program_body(program_group(count=100)), accept, leave_after)
+        assert gone
+        assert ended == ["ended"]
+        assert len(started) < 10
+        assert not any(b'"end"' in message.get("body", b"") for message in sent)
+        assert (service.admission.requests, service.admission.rollouts) == (0, 0)
+        assert service.metrics.disconnects._value.get() == 1
+
+
+# ---- the machine -----------------------------------------------------------------------------------------------------
+
+
+async def test_without_a_sandbox_code_is_unscored_and_the_rest_runs(serving: Serving) -> None:
+    choice = {
+        "group_id": "c",
+        "task": "choice",
+        "reference": {"answer": "B"},
+        "rollouts": [{"rollout_id": "0", "completion": "\\boxed{B}"}],
+    }
+    async with serving(BrokenSandbox(languages=frozenset())) as (client, _):
+        answer = await grade(client, program_body(program_group(), choice))
+        ready = await client.get("/readyz")
+        text = (await client.get("/metrics")).text
+    assert answer["grades"][0]["detail"] == {"reason": "sandbox_unavailable"}
+    assert answer["grades"][0]["reward"] is None
+    assert answer["grades"][1]["outcome"] == "correct"
+    assert ready.status_code == 503
+    assert "kernel.unprivileged_userns_clone=1" in ready.json()["reasons"][0]
+    assert ready.json()["tasks"] == {"math": True, "choice": True, "code": False}
+    assert 'reward_unscored_total{reason="sandbox_unavailable"} 1.0' in text
+    assert 'reward_rollouts_total{outcome="correct",task="choice"} 1.0' in text
+    assert "reward_ready 0.0" in text
+
+
+async def test_what_has_not_started_at_the_deadline_is_unscored(serving: Serving) -> None:
+    class Slow(FakeSandbox):
+        async def run(self, job: Job) -> Any:
+            await asyncio.sleep(0.4)
+            yield RunResult(0, Status.FINISHED, stdout=b"5\n")
+
+    async with serving(Slow(slots=1)) as (client, _):
+        answer = await grade(client, program_body(program_group(count=3), deadline_s=0.2))
+    found = sorted((grade["outcome"], grade["detail"].get("reason")) for grade in answer["grades"])
+    assert found == [("correct", None), ("unscored", "deadline"), ("unscored", "deadline")]
+
+
+async def test_readiness_and_capacity(serving: Serving) -> None:
+    async with serving() as (client, _):
+        ready = await client.get("/readyz")
+        capacity = (await client.get("/v1/capacity")).json()
+    assert ready.status_code == 200
+    assert ready.json()["languages"] == ["cpp", "python"]
+    assert capacity["sandbox"] == {"slots": 2, "free": 2, "waiting": 0}
+    assert capacity["worst_s"]["math"] < capacity["worst_s"]["code"]
+
+
+async def test_a_language_of_the_settings_that_does_not_run_here_is_no_readiness(serving: Serving) -> None:
+    async with serving(FakeSandbox(languages=frozenset({"python"}))) as (client, _):
+        ready = await client.get("/readyz")
+    assert ready.status_code == 503
+    assert "cpp" in ready.json()["reasons"][0]
+
+
+# ---- what is seen ----------------------------------------------------------------------------------------------------
+
+
+async def test_the_page_of_the_api_needs_no_network(serving: Serving) -> None:
+    async with serving() as (client, _):
+        page = (await client.get("/docs")).text
+        description = (await client.get("/openapi.json")).json()
+    assert not re.search(r"(src|href)\s*=\s*['\"]?(https?:)?//", page)
+    assert "<script" not in page
+    assert "/v1/grade" in page
+    schemas = description["components"]["schemas"]
+    references = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(description)))
+    assert references <= set(schemas)
+    assert "testset" not in schemas["CodeReferenceModel"]["properties"]
+
+
+async def test_request_ids_are_kept_if_safe(serving: Serving) -> None:
+    async with serving() as (client, _):
+        kept = await client.get("/healthz", headers={"X-Request-ID": "run7/step120"})
+        replaced = await client.get("/healthz", headers={"X-Request-ID": "a b<script>"})
+    assert kept.headers["x-request-id"] == "run7/step120"
+    assert re.fullmatch(r"[0-9a-f]{32}", replaced.headers["x-request-id"])
+
+
+async def test_logs_hold_no_text_no_key_and_no_query(
+    serving: Serving, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = program_group(rollouts=[{"rollout_id": "0", "completion": "t3xt"}], prompt="pr0mpt")
+    with structlog.testing.capture_logs() as logs, caplog.at_level(logging.DEBUG):
+        async with serving(key="s3cret") as (client, _):
+            headers = {"Authorization": "Bearer s3cret"}
+            await client.post("/v1/grade?token=t0ken", json=program_body(group), headers=headers)
+            await client.post("/v1/grade", json={**program_body(group), "x": 1}, headers=headers)
+            await client.post("/v1/grade?token=t0ken", json=program_body(group), headers={"Authorization": "Bearer wr0ng"})
+    ours = [record.getMessage() for record in caplog.records if record.name != "httpx"]  # the test's own client logs the address
+    everything = repr(logs) + repr(ours) + "".join(capsys.readouterr())
+    assert [entry["status"] for entry in logs if entry["event"] == "answered"] == [200, 422, 401]
+    assert not [secret for secret in ("t3xt", "pr0mpt", "s3cret", "t0ken", "wr0ng") if secret in everything]

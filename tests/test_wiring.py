@@ -1,0 +1,208 @@
+"""Binding effects to a request: turns, deadlines, runners that are lost, machines without isolation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+
+from reward_service.effects import Effects, Task
+from reward_service.errors import DeadlineExceeded, JobKilled, NoSandbox, WorkerLost
+from reward_service.langid import LanguageModelUnusable
+from reward_service.settings import Settings
+from reward_service.wiring import RUNNER_LOSSES, Machine, build_machine
+from sandbox.fake import FakeSandbox
+from sandbox.interface import Job, RunnerLost, RunResult, SandboxUnavailable, Status, TestInput
+from tests.server.doubles import BrokenSandbox, InlinePool
+
+JOB = Job("python", "print(input())", tuple(TestInput(str(number).encode()) for number in range(4)))
+
+
+def double(value: int) -> int:
+    return 2 * value
+
+
+class Losing(FakeSandbox):
+    """Loses its runner before the given result, as often as told."""
+
+    def __init__(self, losses: list[int]) -> None:
+        super().__init__()
+        self.losses = losses
+
+    async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
+        loses_at = self.losses.pop(0) if self.losses else None
+        self.jobs.append(job)
+        for index in range(len(job.inputs)):
+            if index == loses_at:
+                raise RunnerLost("killed")
+            yield RunResult(index, Status.FINISHED, stdout=job.inputs[index].stdin)
+
+
+async def started(sandbox: FakeSandbox | None = None, pool: InlinePool | None = None, **settings: Any) -> Machine:
+    machine = Machine(Settings(**settings), pool or InlinePool(), sandbox or FakeSandbox())
+    await machine.start()
+    return machine
+
+
+async def results(effects: Effects, job: Job = JOB) -> list[RunResult]:
+    return [result async for result in effects.sandbox.run(job)]
+
+
+def soon() -> float:
+    return asyncio.get_running_loop().time() + 60
+
+
+def killing(cause: str, message: str = "") -> Callable[..., Any]:
+    def run(*_: object) -> Any:
+        raise JobKilled(cause, message)
+
+    return run
+
+
+async def test_results_pass_through() -> None:
+    machine = await started()
+    found = await results(machine.effects("a", soon()))
+    assert [result.index for result in found] == [0, 1, 2, 3]
+    assert machine.sandbox_turns.busy == 0
+
+
+@pytest.mark.parametrize("losses", [[0], [2], [3, 1], [1, 2, 3, 0]])
+async def test_a_lost_runner_changes_no_result(losses: list[int]) -> None:
+    count = len(losses)
+    sandbox = Losing(losses)
+    machine = await started(sandbox)
+    found = await results(machine.effects("a", soon()))
+    assert [(result.index, result.stdout) for result in found] == [(k, str(k).encode()) for k in range(4)]
+    assert all(job is JOB for job in sandbox.jobs), "inputs keep their places, on which what they see may depend"
+    assert machine.runner_losses == count
+
+
+async def test_a_runner_that_is_always_lost_is_given_up() -> None:
+    sandbox = Losing([1] * 10)
+    machine = await started(sandbox)
+    with pytest.raises(WorkerLost):
+        await results(machine.effects("a", soon()))
+    assert len(sandbox.jobs) == RUNNER_LOSSES
+    assert machine.sandbox_turns.busy == 0
+
+
+async def test_a_second_run_that_ends_early_is_no_result() -> None:
+    class Odd(Losing):
+        async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
+            if len(self.jobs) == 1:
+                self.jobs.append(job)
+                yield RunResult(None, Status.COMPILE_ERROR)
+                return
+            async for result in super().run(job):
+                yield result
+
+    machine = await started(Odd([3]))
+    assert [result.index for result in await results(machine.effects("a", soon()))] == [0, 1, 2, 3]
+
+
+async def test_closing_the_results_gives_the_slot_back() -> None:
+    machine = await started(FakeSandbox(slots=1))
+    run = machine.effects("a", soon()).sandbox.run(JOB)
+    await anext(run)
+    assert machine.sandbox_turns.busy == 1
+    await run.aclose()
+    assert machine.sandbox_turns.busy == 0
+
+
+async def test_what_has_not_started_by_the_deadline_does_not_start() -> None:
+    machine = await started()
+    effects = machine.effects("a", asyncio.get_running_loop().time() - 1)
+    with pytest.raises(DeadlineExceeded):
+        await results(effects)
+    with pytest.raises(DeadlineExceeded):
+        await effects.workers.run(Task(double, int), 1)
+
+
+async def test_what_has_started_is_run_again_after_the_deadline() -> None:
+    sandbox = Losing([1])
+    machine = await started(sandbox)
+    effects = machine.effects("a", asyncio.get_running_loop().time() + 0.05)
+    run = effects.sandbox.run(JOB)
+    first = await anext(run)
+    await asyncio.sleep(0.1)
+    assert [first.index, *[result.index async for result in run]] == [0, 1, 2, 3]
+
+
+async def test_without_isolation_the_machine_starts_and_says_why() -> None:
+    machine = await started(BrokenSandbox())
+    readiness = machine.readiness()
+    assert readiness["ready"] is False
+    assert "user namespaces are off" in str(readiness["reasons"])
+    effects = machine.effects("a", None)
+    with pytest.raises(NoSandbox, match="user namespaces are off"):
+        _ = effects.sandbox.languages
+    with pytest.raises(NoSandbox):
+        await results(effects)
+    assert await effects.workers.run(Task(double, int), 2) == 4
+
+
+async def test_isolation_that_goes_away_later_is_no_verdict() -> None:
+    class Gone(FakeSandbox):
+        async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
+            raise SandboxUnavailable("gone")
+            yield
+
+    machine = await started(Gone())
+    with pytest.raises(NoSandbox, match="gone"):
+        await results(machine.effects("a", None))
+
+
+async def test_the_limit_of_the_settings_is_the_verifiers() -> None:
+    limits: list[float] = []
+
+    class Watching(InlinePool):
+        async def run(self, task: Task[Any], *args: object) -> Any:
+            limits.append(task.cpu_s)
+            return await super().run(task, *args)
+
+    machine = await started(pool=Watching(), math_cpu_s=0.5)
+    await machine.effects("a", None).workers.run(Task(double, int, cpu_s=9.0), 1)
+    assert limits == [0.5]
+
+
+async def test_languages_are_judged_by_the_model() -> None:
+    machine = await started()
+    judge = machine.effects("a", None).judge_language
+    english = "The quick brown fox jumps over the lazy dog, and then it sleeps for a while."
+    french = "Le renard brun saute par-dessus le chien paresseux, puis il dort pendant un moment."
+    assert (await judge("literal", english, english, english, None)).consistent
+    assert not (await judge("literal", english, english, french, None)).consistent
+
+
+async def test_a_text_that_exhausts_its_worker_earns_no_language_term(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = InlinePool()
+    machine = await started(pool=pool)
+    monkeypatch.setattr(pool, "run", killing("cpu_limit"))
+    assert not (await machine.effects("a", None).judge_language("literal", "a", "b", "c", None)).consistent
+
+
+async def test_a_model_that_is_gone_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = InlinePool()
+    machine = await started(pool=pool)
+    monkeypatch.setattr(pool, "run", killing("exception", "LanguageModelUnusable"))
+    with pytest.raises(WorkerLost):
+        await machine.effects("a", None).judge_language("literal", "a", "b", "c", None)
+
+
+async def test_a_missing_model_is_an_error_at_the_start() -> None:
+    with pytest.raises(LanguageModelUnusable, match="no-model"):
+        await started(language_model="/no-model")
+
+
+async def test_versions_name_what_decides() -> None:
+    versions = (await started()).versions()
+    assert {"service", "python", "sandbox", "math-verify", "sympy", "program_python"} <= set(versions)
+    assert all(versions.values())
+
+
+def test_the_machine_of_the_settings() -> None:
+    machine = build_machine(Settings(workers=3, sandbox_slots=5))
+    assert (machine.workers.count, machine.sandbox.slots) == (3, 5)
+    assert machine.readiness()["ready"] is False
