@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -158,7 +159,12 @@ def service_fields(versions: Mapping[str, str], took_s: float) -> dict[str, obje
 
 
 def _rest(groups: Sequence[GroupSummary], scheme: Scheme, service: Mapping[str, object]) -> dict[str, object]:
-    return {"groups": groups, "scheme": {"name": scheme.name, "digest": scheme.digest}, "service": service}
+    return {"groups": groups, "scheme": {"name": scheme.name, "digest": _digest(scheme)}, "service": service}
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(scheme: Scheme) -> str:
+    return scheme.digest
 
 
 def _terms(terms: Terms | None) -> dict[str, float | None]:

@@ -7,7 +7,6 @@ import collections
 import contextlib
 from collections.abc import AsyncIterator, Coroutine, Iterator
 
-import structlog
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -18,6 +17,7 @@ from reward_service.records import Grade, Group, Outcome, Reason
 from reward_service.server.admission import Ticket
 from reward_service.server.answers import HEARTBEAT, encode_grade, end_line, grade_line, service_fields, whole_answer
 from reward_service.server.bodies import Body, check_headers, receive_into
+from reward_service.server.logs import NOTES
 from reward_service.server.requests import GradeRequest
 from reward_service.server.service import Service
 
@@ -47,15 +47,14 @@ class GradingResponse(Response):
             try:
                 with stages.labels("receive").time():
                     await receive_into(body, receive, settings.max_body_bytes, settings.body_wait_s, ticket.hold_bytes)
-                await _unless_gone(receive, self._work(body, ticket, wants_stream(headers.get("accept", "")), send))
+                await _unless_gone(receive, self._work(body, ticket, wants_stream(headers.get("accept", "")), send, scope.get(NOTES, {})))
             except Cancelled:
                 self._service.metrics.disconnects.inc()
-                structlog.get_logger().info("client went away")
 
-    async def _work(self, body: Body, ticket: Ticket, stream: bool, send: Send) -> None:
+    async def _work(self, body: Body, ticket: Ticket, stream: bool, send: Send, notes: dict[str, object]) -> None:
         stages = self._service.metrics.stage_seconds
         with stages.labels("read").time():
-            request = await self._service.reader.read(body)
+            request = await self._service.read(body)
         ticket.hold_rollouts(request.rollouts)
         run = Run(self._service, request, self._arrived_s + request.deadline_s)
         with stages.labels("grade").time():
@@ -67,7 +66,7 @@ class GradingResponse(Response):
         if not stream:
             with stages.labels("answer").time():
                 await self._send_whole(run, send)
-        structlog.get_logger().info("graded", groups=len(request.groups), rollouts=request.rollouts, **run.counts())
+        notes.update(groups=len(request.groups), rollouts=request.rollouts, **run.counts())
 
     async def _send_stream(self, run: Run, send: Send) -> None:
         await send(_start(STREAM_TYPE, [(b"x-accel-buffering", b"no")]))

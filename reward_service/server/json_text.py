@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from reward_service.errors import RequestError
 from reward_service.records import Json
 
-MAX_DEPTH = 100  # of nested arrays and objects; a request needs less than ten
 REPLACEMENT = "\ufffd"
 KEPT_SURROGATES = frozenset({"stdin", "stdout"})  # tests may carry undecodable bytes as surrogates (PEP 383)
 
@@ -25,25 +24,24 @@ def read_json(data: bytes | memoryview) -> Json:
 
     Raises:
         RequestError: the client's fault (400): empty, no UTF-8, no JSON, NaN or Infinity, a number out of range, a key that stands
-            twice in an object, or nesting beyond MAX_DEPTH.
+            twice in an object, or nesting beyond the interpreter's recursion limit (about 1,000).
     """
     try:
         text = str(data, "utf-8")
     except UnicodeDecodeError as error:
         raise _refuse(f"the body is not UTF-8 (byte {error.start})") from None
-    if not text.strip(" \t\r\n"):
+    if not text or text.isspace():
         raise _refuse("the body is empty")
     try:
         value: Json = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_real)
+        del text  # the largest object here; what follows needs memory of its own
+        return _replaced(value) if _SURROGATE_ESCAPE.search(data) else value
     except json.JSONDecodeError as error:
         raise _refuse(f"the body is not JSON: {error.msg} (character {error.pos})") from None
     except ValueError:  # Python reads no integer of more than 4,300 digits: the time would grow with their square
         raise _refuse("a number of too many digits") from None
     except RecursionError:
-        raise _refuse(f"nested deeper than {MAX_DEPTH} levels") from None
-    del text  # the largest object here; what follows needs memory of its own
-    has_surrogates = _SURROGATE_ESCAPE.search(data) is not None
-    return _checked(value, has_surrogates, 0)
+        raise _refuse("nested too deep") from None
 
 
 def replace_surrogates(text: str) -> str:
@@ -82,27 +80,23 @@ def _real(digits: str) -> float:
     return number
 
 
-def _checked(value: Json, has_surrogates: bool, depth: int) -> Json:
-    """The value with surrogates replaced; refuses what is nested too deep. Recursion is bounded by MAX_DEPTH."""
+def _replaced(value: Json) -> Json:
+    """The value with surrogates replaced; arrays are changed in place. As deep as the value, which the parser has bounded."""
     if isinstance(value, str):
-        return replace_surrogates(value) if has_surrogates else value
-    if not isinstance(value, list | dict):
-        return value
-    if depth >= MAX_DEPTH:
-        raise _refuse(f"nested deeper than {MAX_DEPTH} levels")
+        return replace_surrogates(value)
     if isinstance(value, list):
         for index, item in enumerate(value):
             if isinstance(item, str | list | dict):
-                value[index] = _checked(item, has_surrogates, depth + 1)
+                value[index] = _replaced(item)
         return value
-    return _checked_object(value, has_surrogates, depth)
+    return _replaced_object(value) if isinstance(value, dict) else value
 
 
-def _checked_object(value: Mapping[str, Json], has_surrogates: bool, depth: int) -> Json:
+def _replaced_object(value: Mapping[str, Json]) -> Json:
     found: dict[str, Json] = {}
     for key, item in value.items():
         kept = isinstance(item, str) and key in KEPT_SURROGATES
-        found[replace_surrogates(key) if has_surrogates else key] = item if kept else _checked(item, has_surrogates, depth + 1)
+        found[replace_surrogates(key)] = item if kept else _replaced(item)
     if len(found) != len(value):
         raise _refuse("two keys of one object differ in lone surrogates only")
     return found

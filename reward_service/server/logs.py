@@ -7,6 +7,8 @@ import sys
 
 import structlog
 
+NOTES = "reward_service.notes"  # of an ASGI scope: what the request's log line says besides its status
+
 
 def configure_logs(level: str) -> None:
     """Write log lines of `level` and above; whoever calls this owns the process."""

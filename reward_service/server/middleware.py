@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reward_service.errors import Overloaded, RequestError
 from reward_service.server.admission import RETRY_FULL_S, NoRoom
+from reward_service.server.logs import NOTES
 from reward_service.server.metrics import Metrics
 from reward_service.server.refusals import error_body, refusal_of
 
@@ -38,6 +39,8 @@ class Observed:
             return
         given = Headers(scope=scope).get(REQUEST_ID, "")
         request_id = given if SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+        notes: dict[str, object] = {}
+        scope[NOTES] = notes
         status = CLIENT_WENT_AWAY
         started_s = time.perf_counter()
 
@@ -52,17 +55,16 @@ class Observed:
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
-                self._note(scope, status, time.perf_counter() - started_s)
+                self._note(scope, status, time.perf_counter() - started_s, notes)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, status: int, seconds: float, notes: dict[str, object]) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         log = structlog.get_logger()
         write = log.debug if route in ("/healthz", "/readyz", "/metrics") else log.info
-        write(
-            "answered", method=scope["method"], route=route, status=status, seconds=round(seconds, 4)
-        )  # never the query: it may hold a key
+        # Never the query, which may hold a key.
+        write("answered", method=scope["method"], route=route, status=status, seconds=round(seconds, 4), **notes)
 
 
 def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
@@ -74,7 +76,7 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
         if isinstance(error, NoRoom):
             metrics.shed.labels(error.cause).inc()
             headers = {"Retry-After": str(error.retry_after_s)}
-        structlog.get_logger().info("refused", pointer=error.pointer, reason=error.message)
+        request.scope.get(NOTES, {}).update(pointer=error.pointer, reason=error.message)
         return JSONResponse(error_body(refusal_of(error)), error.status, headers)
 
     async def overloaded(request: Request, error: Exception) -> Response:

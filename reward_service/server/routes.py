@@ -28,7 +28,7 @@ REFUSED = {
 }
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:  # not `def`, which FastAPI would run in a thread
     """The service that a request came to."""
     service = request.app.state.service
     assert isinstance(service, Service)
@@ -38,7 +38,7 @@ def service_of(request: Request) -> Service:
 ServiceOf = Annotated[Service, Depends(service_of)]
 
 
-def with_key(request: Request, service: ServiceOf) -> None:
+async def with_key(request: Request, service: ServiceOf) -> None:
     """Let in whoever has the key; before anything of the body is read."""
     check_key(request.headers.get("authorization"), service.key)
 
@@ -62,7 +62,7 @@ async def capacity(service: ServiceOf) -> JSONResponse:
     return JSONResponse(service.capacity())
 
 
-@router.get("/healthz")
+@router.get("/healthz", response_class=PlainTextResponse)
 async def healthz() -> PlainTextResponse:
     """Whether the process lives."""
     return PlainTextResponse("ok\n")

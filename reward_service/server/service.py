@@ -7,14 +7,19 @@ import itertools
 
 from reward_service.records import JsonObject
 from reward_service.server.admission import Admission
+from reward_service.server.bodies import Body
 from reward_service.server.bounds import Bounds
+from reward_service.server.decompress import Encoding
 from reward_service.server.metrics import Metrics
 from reward_service.server.reader import BodyReader
+from reward_service.server.requests import GradeRequest
 from reward_service.settings import Settings
 from reward_service.wiring import Machine
 
 DEFAULT_CPU_S, DEFAULT_COMPILE_S, DEFAULT_DRAW = 4.0, 10.0, 20  # of `capacity`'s example: what a reference gets that states nothing
 READERS_PER_CORES = 8  # one process that reads big bodies keeps about that many grading cores busy
+QUICK_BYTES = 1 << 20  # bodies up to this size have a reader of their own: a single completion never waits behind a whole step
+PACKED = 8  # how much a compressed body is taken to grow
 
 
 class Service:
@@ -26,7 +31,8 @@ class Service:
         self.bounds = bounds_of(settings)
         self.metrics = Metrics()
         self.admission = Admission(settings.max_requests, settings.max_rollouts, settings.max_held_bytes)
-        self.reader = BodyReader(self.bounds, 1 + settings.workers // READERS_PER_CORES)
+        self._quick_reader = BodyReader(self.bounds)
+        self._big_reader = BodyReader(self.bounds, 1 + settings.workers // READERS_PER_CORES)
         self.key = None if settings.key is None else settings.key.get_secret_value()
         self._shares = itertools.count(1)
         self._running: set[asyncio.Task[None]] = set()
@@ -36,12 +42,13 @@ class Service:
     async def start(self) -> None:
         """Start the machine and the readers."""
         await self.machine.start()
-        await self.reader.start()
+        await self._quick_reader.start()
+        await self._big_reader.start()
 
     async def close(self) -> None:
         """Stop everything that was started."""
         try:
-            await self.reader.close()
+            await asyncio.gather(self._quick_reader.close(), self._big_reader.close())
         finally:
             await self.machine.close()
 
@@ -60,6 +67,16 @@ class Service:
         self.cut = True
         for task in self._running:
             task.cancel()
+
+    async def read(self, body: Body) -> GradeRequest:
+        """The request that a body states.
+
+        Raises:
+            RequestError: the client's fault.
+            Overloaded: ours: its reader was lost, twice.
+        """
+        expected = body.size if body.encoding is Encoding.IDENTITY else body.size * PACKED
+        return await (self._quick_reader if expected <= QUICK_BYTES else self._big_reader).read(body)
 
     def next_share(self) -> str:
         """A share of the machine for one more request: requests take turns."""
@@ -109,7 +126,11 @@ class Service:
         metrics.watch("reward_sandbox_waiting", "Programs that wait for a slot.", lambda: machine.sandbox_turns.waiting)
         metrics.watch_total("reward_worker_restarts", "Worker processes replaced.", lambda: machine.workers.stats.restarts)
         metrics.watch_total("reward_worker_kills", "Items stopped at a limit of their own.", lambda: machine.workers.stats.killed)
-        metrics.watch_total("reward_reader_restarts", "Processes that read bodies replaced.", lambda: self.reader.restarts)
+        metrics.watch_total(
+            "reward_reader_restarts",
+            "Processes that read bodies replaced.",
+            lambda: self._quick_reader.restarts + self._big_reader.restarts,
+        )
         metrics.watch_total("reward_sandbox_losses", "Jobs whose runner was lost and that were run again.", lambda: machine.runner_losses)
 
 
