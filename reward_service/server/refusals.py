@@ -22,6 +22,7 @@ MESSAGES: Mapping[str, str] = {
     "model_attributes_type": "must be an object",
     "dict_type": "must be an object",
     "list_type": "must be an array",
+    "too_short": "must not be empty",
     "string_type": "must be a string",
     "int_type": "must be an integer",
     "float_type": "must be a number",
