@@ -55,6 +55,8 @@ class GradingResponse(Response):
         stages = self._service.metrics.stage_seconds
         with stages.labels("read").time():
             request = await self._service.read(body)
+            if body.file is not None:
+                await asyncio.to_thread(body.close)  # not held while grading, and not freed by the event loop
         ticket.hold_rollouts(request.rollouts)
         run = Run(self._service, request, self._arrived_s + request.deadline_s)
         with stages.labels("grade").time():

@@ -64,10 +64,12 @@ class _Reader:
         except TimeoutError as error:
             raise _ReaderLost from error
         answer, files = _received(self._socket)
-        with os.fdopen(files[0], "rb") as frames:
+        try:
             if answer["status"] != 200:
                 raise _refusal(answer)
-            return await _assembled(frames.fileno())
+            return await _assembled(files[0])
+        finally:
+            await asyncio.to_thread(os.close, files[0])  # frees as much memory as the body has, which takes a while
 
     def close(self) -> None:
         """End the process: it holds nothing that would have to be kept."""

@@ -2,60 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 import structlog
 import zstandard
 
-from reward_service.records import Grade, Group, Outcome, Terms
+from reward_service.records import Grade
 from reward_service.server import grading
-from sandbox.fake import FakeSandbox
-from sandbox.interface import Job, RunResult, Status
 from tests.server.conftest import Serving
-from tests.server.doubles import BrokenSandbox, program_body, program_group
+from tests.server.doubles import graded, program_body, program_group, raw_request, slow_pipeline
 
 NDJSON = {"Accept": "application/x-ndjson"}
 TERMS = {"format", "correctness", "length", "language"}
-
-
-async def grade(client: httpx.AsyncClient, body: Any, **options: Any) -> Any:
-    response = await client.post("/v1/grade", json=body, **options)
-    assert response.status_code == 200, response.text
-    return response.json()
-
-
-def slow_pipeline(pause_s: float, started: list[str] | None = None, ended: list[str] | None = None) -> Any:
-    """A pipeline that takes its time before each grade."""
-
-    async def grade_groups(groups: Sequence[Group], *rest: object) -> AsyncIterator[Grade]:
-        try:
-            for group in groups:
-                for rollout in group.rollouts:
-                    if started is not None:
-                        started.append(rollout.rollout_id)
-                    await asyncio.sleep(pause_s)
-                    yield Grade(group.group_id, rollout.rollout_id, Outcome.CORRECT, 1.0, 1.0, Terms(0.0, 1.0, 0.0, 0.0), {})
-        finally:
-            if ended is not None:
-                ended.append("ended")
-
-    return grade_groups
-
-
-async def settle(condition: Any) -> None:
-    for _ in range(200):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("did not come about")
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
@@ -64,7 +27,7 @@ async def settle(condition: Any) -> None:
 async def test_one_grade_per_rollout_in_the_order_of_the_request(serving: Serving) -> None:
     groups = [program_group(f"g{number}", 5) for number in range(7)]
     async with serving() as (client, _):
-        answer = await grade(client, program_body(*groups))
+        answer = await graded(client, program_body(*groups))
     assert [(g["group_id"], g["rollout_id"]) for g in answer["grades"]] == [(f"g{n}", str(k)) for n in range(7) for k in range(5)]
     assert {grade["outcome"] for grade in answer["grades"]} == {"correct"}
     assert all(set(grade["terms"]) == TERMS for grade in answer["grades"])
@@ -78,7 +41,7 @@ async def test_one_grade_per_rollout_in_the_order_of_the_request(serving: Servin
 
 async def test_no_groups_is_an_answer_without_grades(serving: Serving) -> None:
     async with serving() as (client, _):
-        answer = await grade(client, {"groups": []})
+        answer = await graded(client, {"groups": []})
         stream = await client.post("/v1/grade", json={"groups": []}, headers=NDJSON)
     assert (answer["grades"], answer["groups"]) == ([], [])
     assert json.loads(stream.text)["type"] == "end"
@@ -94,8 +57,8 @@ async def test_the_same_request_twice_has_the_same_answer_but_for_the_time(servi
 
 async def test_detail_full_explains_more(serving: Serving) -> None:
     async with serving() as (client, _):
-        brief = await grade(client, program_body(program_group()))
-        full = await grade(client, program_body(program_group(), detail="full"))
+        brief = await graded(client, program_body(program_group()))
+        full = await graded(client, program_body(program_group(), detail="full"))
     assert set(brief["grades"][0]["detail"]) < set(full["grades"][0]["detail"])
 
 
@@ -215,182 +178,6 @@ async def test_an_unforeseen_error_is_no_reward(serving: Serving, monkeypatch: p
         assert response.status_code == 500
         assert "secret" not in response.text
         assert service.admission.requests == 0
-
-
-# ---- room ------------------------------------------------------------------------------------------------------------
-
-
-async def test_what_is_too_much_is_turned_away_before_any_work(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[str] = []
-    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(30, started))
-    async with serving(max_requests=2, max_rollouts=5) as (client, service):
-        running = asyncio.create_task(client.post("/v1/grade", json=program_body(program_group(count=4))))
-        await settle(lambda: started)
-        shed = await client.post("/v1/grade", json=program_body(program_group(count=2)))
-        assert shed.status_code == 429
-        assert int(shed.headers["retry-after"]) > 0
-        second = asyncio.create_task(client.post("/v1/grade", json=program_body(program_group(count=1))))
-        await settle(lambda: len(started) == 2)
-        assert (await client.post("/v1/grade", json={"groups": []})).status_code == 429
-        assert (await client.post("/v1/grade", json=program_body(program_group(count=6)))).status_code == 429
-        assert service.metrics.shed.labels("requests")._value.get() == 2
-        service.cut_off()
-        await asyncio.gather(running, second)
-        assert (service.admission.requests, service.admission.rollouts, service.admission.held_bytes) == (0, 0, 0)
-
-
-async def test_more_rollouts_than_will_ever_fit_are_refused_for_good(serving: Serving) -> None:
-    async with serving(max_rollouts=5) as (client, _):
-        response = await client.post("/v1/grade", json=program_body(program_group(count=6)))
-    assert (response.status_code, response.json()["error"]["pointer"]) == (413, "/groups")
-
-
-async def test_bodies_in_flight_are_bounded_together(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[str] = []
-    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(30, started))
-    body = program_body(program_group(prompt="x" * 700))
-    async with serving(max_body_bytes=1024, max_held_bytes=1500) as (client, service):
-        running = asyncio.create_task(client.post("/v1/grade", json=body))
-        await settle(lambda: started)
-        assert (await client.post("/v1/grade", json=body)).status_code == 429
-        service.cut_off()
-        await running
-
-
-async def test_a_drain_lets_nobody_in_and_finishes_what_runs(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[str] = []
-    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(0.2, started))
-    async with serving() as (client, service):
-        running = asyncio.create_task(client.post("/v1/grade", json=program_body(program_group())))
-        await settle(lambda: started)
-        drain = asyncio.create_task(service.drain())
-        await asyncio.sleep(0)
-        late = await client.post("/v1/grade", json={"groups": []})
-        assert (late.status_code, int(late.headers["retry-after"]) > 0) == (503, True)
-        assert (await client.get("/readyz")).status_code == 503
-        assert (await client.get("/healthz")).status_code == 200
-        await drain
-        assert (await running).json()["grades"][0]["outcome"] == "correct"
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_what_a_drain_cuts_off_is_cancelled_and_no_zero(serving: Serving, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
-    started: list[str] = []
-    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(0.1, started))
-    async with serving(drain_s=0.05) as (client, service):
-        headers = NDJSON if stream else {}
-        running = asyncio.create_task(client.post("/v1/grade", json=program_body(program_group(count=3)), headers=headers))
-        await settle(lambda: len(started) == 2)
-        await service.drain()
-        text = (await running).text
-    grades = [json.loads(line) for line in text.splitlines()][:3] if stream else json.loads(text)["grades"]
-    assert [grade["outcome"] for grade in grades] == ["correct", "unscored", "unscored"]
-    assert grades[2]["detail"] == {"reason": "cancelled"}
-    assert (grades[2]["reward"], grades[2]["correctness"], grades[2]["terms"]) == (None, None, dict.fromkeys(TERMS))
-
-
-# ---- clients that go away --------------------------------------------------------------------------------------------
-
-
-async def raw_request(client: httpx.AsyncClient, body: Any, accept: str = "", leave_after: int | None = None) -> tuple[list[Any], bool]:
-    """What the application sends; with `leave_after` the client goes away after so many messages. Says whether it did."""
-    app = client._transport.app  # type: ignore[attr-defined]
-    sent: list[Any] = []
-    gone = asyncio.Event()
-    if leave_after == 0:
-        asyncio.get_running_loop().call_later(0.05, gone.set)
-    messages = iter([{"type": "http.request", "body": json.dumps(body).encode()}])
-
-    async def receive() -> Any:
-        message = next(messages, None)
-        if message is None:
-            await gone.wait()
-            return {"type": "http.disconnect"}
-        return message
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-        if len(sent) == leave_after:
-            gone.set()
-
-    headers = [(b"accept", accept.encode())]
-    scope = {
-        "type": "http", "method": "POST", "path": "/v1/grade", "raw_path": b"/v1/grade", "query_string": b"token=t0ken", "root_path": "",
-        "headers": headers, "http_version": "1.1", "scheme": "http", "server": ("x", 1), "client": ("y", 2), "asgi": {"version": "3.0"},
-    }  # fmt: skip
-    await asyncio.wait_for(app(scope, receive, send), 10)
-    return sent, gone.is_set()
-
-
-@pytest.mark.parametrize(("accept", "leave_after"), [("", 0), ("application/x-ndjson", 0), ("application/x-ndjson", 2)])
-async def test_a_client_that_goes_away_takes_its_work_with_it(
-    serving: Serving, monkeypatch: pytest.MonkeyPatch, accept: str, leave_after: int
-) -> None:
-    started: list[str] = []
-    ended: list[str] = []
-    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(0.02 if leave_after else 60, started, ended))
-    async with serving() as (client, service):
-        sent, gone = await raw_request(client, program_body(program_group(count=100)), accept, leave_after)
-        assert gone
-        assert ended == ["ended"]
-        assert len(started) < 10
-        assert not any(b'"end"' in message.get("body", b"") for message in sent)
-        assert (service.admission.requests, service.admission.rollouts) == (0, 0)
-        assert service.metrics.disconnects._value.get() == 1
-
-
-# ---- the machine -----------------------------------------------------------------------------------------------------
-
-
-async def test_without_a_sandbox_code_is_unscored_and_the_rest_runs(serving: Serving) -> None:
-    choice = {
-        "group_id": "c",
-        "task": "choice",
-        "reference": {"answer": "B"},
-        "rollouts": [{"rollout_id": "0", "completion": "\\boxed{B}"}],
-    }
-    async with serving(BrokenSandbox(languages=frozenset())) as (client, _):
-        answer = await grade(client, program_body(program_group(), choice))
-        ready = await client.get("/readyz")
-        text = (await client.get("/metrics")).text
-    assert answer["grades"][0]["detail"] == {"reason": "sandbox_unavailable"}
-    assert answer["grades"][0]["reward"] is None
-    assert answer["grades"][1]["outcome"] == "correct"
-    assert ready.status_code == 503
-    assert "kernel.unprivileged_userns_clone=1" in ready.json()["reasons"][0]
-    assert ready.json()["tasks"] == {"math": True, "choice": True, "code": False}
-    assert 'reward_unscored_total{reason="sandbox_unavailable"} 1.0' in text
-    assert 'reward_rollouts_total{outcome="correct",task="choice"} 1.0' in text
-    assert "reward_ready 0.0" in text
-
-
-async def test_what_has_not_started_at_the_deadline_is_unscored(serving: Serving) -> None:
-    class Slow(FakeSandbox):
-        async def run(self, job: Job) -> Any:
-            await asyncio.sleep(0.4)
-            yield RunResult(0, Status.FINISHED, stdout=b"5\n")
-
-    async with serving(Slow(slots=1)) as (client, _):
-        answer = await grade(client, program_body(program_group(count=3), deadline_s=0.2))
-    found = sorted((grade["outcome"], grade["detail"].get("reason")) for grade in answer["grades"])
-    assert found == [("correct", None), ("unscored", "deadline"), ("unscored", "deadline")]
-
-
-async def test_readiness_and_capacity(serving: Serving) -> None:
-    async with serving() as (client, _):
-        ready = await client.get("/readyz")
-        capacity = (await client.get("/v1/capacity")).json()
-    assert ready.status_code == 200
-    assert ready.json()["languages"] == ["cpp", "python"]
-    assert capacity["sandbox"] == {"slots": 2, "free": 2, "waiting": 0}
-    assert capacity["worst_s"]["math"] < capacity["worst_s"]["code"]
-
-
-async def test_a_language_of_the_settings_that_does_not_run_here_is_no_readiness(serving: Serving) -> None:
-    async with serving(FakeSandbox(languages=frozenset({"python"}))) as (client, _):
-        ready = await client.get("/readyz")
-    assert ready.status_code == 503
-    assert "cpp" in ready.json()["reasons"][0]
 
 
 # ---- what is seen ----------------------------------------------------------------------------------------------------
