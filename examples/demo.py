@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +31,7 @@ HERE = Path(__file__).parent
 SCHEME = {"base": "magistral", "l_max": 600, "l_cache": 200}
 TERMS = ("format", "correctness", "length", "language")
 STYLES = {"correct": "green", "incorrect": "yellow", "format_violation": "red", "unscored": "magenta"}
+MIN_COLUMNS = 110
 START_S = 60.0
 STOP_S = 40.0
 
@@ -38,7 +40,7 @@ Row = Mapping[str, Any]
 
 def main() -> int:
     """Grade, print, compare."""
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    console = Console(width=max(MIN_COLUMNS, Console().width) if sys.stdout.isatty() else 140)
     texts = ((HERE / f"{task}.jsonl").read_text(encoding="utf-8") for task in ("math", "choice", "code"))
     rows = [json.loads(line) for text in texts for line in text.splitlines()]
     with running_service(console) as (client, readiness):
@@ -127,20 +129,20 @@ def groups_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def table_of(rows: Sequence[Row], response: GradeResponse) -> Table:
     """A line per rollout, a column per term, and why."""
-    table = Table(title="grades", header_style="bold", pad_edge=False)
-    for name in ("group", "rollout", "outcome"):
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in ("rollout", "outcome"):
         table.add_column(name, no_wrap=True)
     for name in ("reward", *TERMS):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("why")
     last = None
     for row, grade in zip(rows, response.grades, strict=True):
-        if last not in (None, grade.group_id):
+        if grade.group_id != last:
             table.add_section()
+            table.add_row(f"[bold]{grade.group_id}")
+            last = grade.group_id
         numbers = (number(value) for value in (grade.reward, *(grade.terms[name] for name in TERMS)))
-        group = grade.group_id if grade.group_id != last else ""
-        table.add_row(group, grade.rollout_id, grade.outcome, *numbers, why(row, grade), style=STYLES[grade.outcome])
-        last = grade.group_id
+        table.add_row(grade.rollout_id, grade.outcome, *numbers, why(row, grade), style=STYLES[grade.outcome])
     return table
 
 
@@ -154,8 +156,8 @@ def why(row: Row, grade: Grade) -> str:
     detail = grade.detail
     reasons = [str(detail[name]) for name in ("violation", "reason") if name in detail]
     if failure := detail.get("first_failure"):
-        place = "" if failure["index"] is None else f" in test {failure['index']}"
-        reasons.append(f"{failure['status']}{place}, {detail['tests_passed']} of {detail['tests_run']} tests passed")
+        place = "" if failure["index"] is None else f" (test {failure['index']}, after {detail['tests_passed']} passed)"
+        reasons.append(failure["status"] + place)
     elif grade.outcome == "incorrect":
         reasons.append(f"{detail.get('answer')} is not {row['reference'].get('answer') or row['reference']['answers'][0]}")
     if grade.outcome in ("correct", "incorrect"):
