@@ -47,7 +47,7 @@ check: setup ## Check without running: format, lint, types, layers, sizes
 	@echo "check: sizes";   $(BIN)/python .ci/check_sizes.py
 
 bench: setup ## Run the benchmarks (bench/README.md says what each measures)
-	@set -- bench/bench_*.py; test -e "$$1" || { echo "bench: no benchmark yet (bench/README.md)"; exit 0; }; \
+	@set -- bench/*.py; test -e "$$1" || { echo "bench: no benchmark yet (bench/README.md)"; exit 0; }; \
 	for file in "$$@"; do echo "bench: $$file"; $(BIN)/python "$$file"; done
 
 soak: setup ## Run the tests that take minutes: load, faults, leaks

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import statistics
+import math
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
 from reward_service.effects import Effects
@@ -48,11 +48,20 @@ async def grade_groups(
     """
     grades: asyncio.Queue[Grade] = asyncio.Queue()
     turn = asyncio.Lock()  # one completion is read per turn of the event loop, however many wait
-    tasks = [asyncio.create_task(_grade_group(group, scheme, effects, detail, grades, turn)) for group in groups]
+    tasks: list[asyncio.Task[None]] = []
+
+    async def start() -> None:
+        for group in groups:  # one per turn of the event loop: thousands at once would hold it
+            tasks.append(asyncio.create_task(_grade_group(group, scheme, effects, detail, grades, turn)))
+            await asyncio.sleep(0)
+
+    starter = asyncio.create_task(start())
     try:
         for _ in range(sum(len(group.rollouts) for group in groups)):
             yield await grades.get()
     finally:
+        starter.cancel()
+        await asyncio.gather(starter, return_exceptions=True)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -165,7 +174,9 @@ def summarize(groups: Sequence[Group], grades: Iterable[Grade]) -> list[GroupSum
 
 
 def _summary(group: Group, rewards: list[float]) -> GroupSummary:
-    mean = statistics.fmean(rewards) if rewards else None
-    deviation = statistics.pstdev(rewards) if rewards else None
-    flat = len(set(rewards)) == 1 if len(rewards) > 1 else None
-    return GroupSummary(group.group_id, len(group.rollouts), len(rewards), mean, deviation, flat)
+    if not rewards:
+        return GroupSummary(group.group_id, len(group.rollouts), 0, None, None, None)
+    flat = len(set(rewards)) == 1
+    mean = rewards[0] if flat else math.fsum(rewards) / len(rewards)
+    deviation = math.sqrt(math.fsum((reward - mean) ** 2 for reward in rewards) / len(rewards))
+    return GroupSummary(group.group_id, len(group.rollouts), len(rewards), mean, deviation, flat if len(rewards) > 1 else None)

@@ -21,6 +21,7 @@ from reward_service.workers import WorkerPool, WorkerStats
 from sandbox.interface import Job, RunnerLost, RunResult, Sandbox, SandboxUnavailable
 from sandbox.languages import canonical_language
 from sandbox.namespaces.backend import NamespacesConfig, NamespacesSandbox
+from sandbox.selfcheck import CANARIES, run_checks
 
 RUNNER_LOSSES = 5  # after which a job is given up; a job of which nothing is known is never a verdict
 WORKERS_AHEAD = 2  # items handed to the pool beyond its processes, so that none of them waits for the event loop
@@ -77,7 +78,7 @@ class Machine:
         await self.workers.start()
         try:
             await self.sandbox.start()
-            self._sandbox_fault = None
+            self._sandbox_fault = await _won_by_a_canary(self.sandbox)
         except SandboxUnavailable as error:
             self._sandbox_fault = str(error)
         self._versions = await _versions(self.settings)
@@ -222,10 +223,17 @@ class _BoundSandbox:
         if fault is not None:
             raise NoSandbox(fault)
         try:
-            async for result in self._machine.sandbox.run(job):
-                yield result
+            async with contextlib.aclosing(self._machine.sandbox.run(job)) as results:
+                async for result in results:
+                    yield result
         except SandboxUnavailable as error:
             raise NoSandbox(str(error)) from error
+
+
+async def _won_by_a_canary(sandbox: Sandbox) -> str | None:
+    """What an attack of the self-test reached: then the service refuses code tasks. None where all of them are contained."""
+    won = [finding for finding in await run_checks(sandbox, CANARIES) if not finding.ok]
+    return "; ".join(f"the promise '{finding.name}' does not hold ({finding.detail})" for finding in won) or None
 
 
 async def _versions(settings: Settings) -> dict[str, str]:

@@ -32,6 +32,9 @@ class Losing(FakeSandbox):
         self.losses = losses
 
     async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
+        if job is not JOB:  # the canaries of the start
+            yield RunResult(0, Status.FINISHED)
+            return
         loses_at = self.losses.pop(0) if self.losses else None
         self.jobs.append(job)
         for index in range(len(job.inputs)):
@@ -86,6 +89,13 @@ async def test_a_runner_that_is_always_lost_is_given_up() -> None:
         await results(machine.effects("a", soon()))
     assert len(sandbox.jobs) == RUNNER_LOSSES
     assert machine.sandbox_turns.busy == 0
+
+
+async def test_a_canary_that_gets_out_closes_the_sandbox() -> None:
+    machine = await started(FakeSandbox(lambda job, index: RunResult(index, Status.FINISHED, stdout=b"escaped: read /etc/shadow\n")))
+    with pytest.raises(NoSandbox, match="/etc/shadow"):
+        await results(machine.effects("a", soon()))
+    assert machine.readiness()["ready"] is False
 
 
 async def test_a_second_run_that_ends_early_is_no_result() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reward_service.effects import Effects
-from reward_service.pipeline import grade_groups, read_answer
+from reward_service.pipeline import grade_groups, read_answer, read_completion
 from reward_service.records import (
     ChoiceReference,
     CodeBlock,
@@ -24,7 +24,6 @@ from reward_service.records import (
     Reference,
     Violation,
 )
-from reward_service.scoring.completion import split_completion
 from reward_service.scoring.scheme import Scheme
 from reward_service.verifiers import VERIFIERS
 
@@ -67,11 +66,9 @@ async def explain_rollout(group: Group, scheme: Scheme, effects: Effects) -> Exp
         ValueError: the caller's fault: not exactly one rollout.
     """
     (rollout,) = group.rollouts
-    async with contextlib.aclosing(grade_groups([group], scheme, effects, DetailLevel.FULL)) as grades:  # type: ignore[type-var]
+    async with contextlib.aclosing(grade_groups([group], scheme, effects, DetailLevel.FULL)) as grades:
         (grade,) = [grade async for grade in grades]
-    completion = split_completion(
-        rollout.completion, scheme.tags, prompt_opened_tag=scheme.prompt_opened_tag, leading_whitespace=scheme.leading_whitespace
-    )
+    completion = read_completion(rollout.completion, scheme)
     finding = read_answer(completion, scheme, VERIFIERS[group.task].answer_form)
     steps = [_reference_step(group), _split_step(rollout.completion, completion, scheme), _gate_step(finding, scheme)]
     if finding.violation is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from reward_service.effects import Effects
@@ -19,7 +19,7 @@ from reward_service.scoring.scheme import Scheme
 BATCHES_IN_FLIGHT = 32  # of at most 64 rollouts and 4 MiB each: enough to keep hundreds of cores busy, 128 MiB of rows
 BAD_ROW = "bad row"  # counted as an outcome of its own in a tally
 
-GradeGroups = Callable[[Sequence[Group], Scheme, Effects], AsyncIterator[Grade]]
+GradeGroups = Callable[[Sequence[Group], Scheme, Effects], AsyncGenerator[Grade, None]]
 
 
 @dataclass(slots=True)
@@ -138,6 +138,6 @@ async def _graded(batch: Batch, ledger: Ledger, grading: Grading) -> AsyncIterat
             yield ledger.append(row, None, row.problem)
         return
     grades = grading.grade_groups([batch.group], grading.scheme, grading.effects())
-    async with contextlib.aclosing(grades):  # type: ignore[type-var]
+    async with contextlib.aclosing(grades):
         async for grade in grades:
             yield ledger.append(batch.rows[int(grade.rollout_id)], grade)

@@ -24,6 +24,7 @@ from reward_service.records import (
 )
 from reward_service.scoring.scheme import SCHEMES
 from reward_service.wiring import Machine
+from sandbox.selfcheck import run_selfcheck
 
 _TESTS = (ProgramTest("1 2\n", "3\n"), ProgramTest("20 22\n", "42\n"))
 _IN_PYTHON, _IN_CPP = CodeReference(_TESTS, languages=("python",)), CodeReference(_TESTS, languages=("cpp",))
@@ -100,6 +101,8 @@ async def selftest(machine: Machine) -> AsyncIterator[Line]:
     yield await _language(machine)
     for line in _sandbox(machine):
         yield line
+    if machine.sandbox_fault is None:
+        yield await _conformance(machine)
     for name, group in CANARIES.items():
         yield await _canary(machine, name, group)
 
@@ -123,6 +126,16 @@ def _sandbox(machine: Machine) -> list[Line]:
     return lines
 
 
+async def _conformance(machine: Machine) -> Line:
+    """The whole list that every backend passes, attacks included."""
+    findings = await run_selfcheck(machine.sandbox)
+    broken = [f"{finding.name}: {finding.detail}" for finding in findings if not finding.ok]
+    name = "sandbox: conformance and canary attacks"
+    if broken:
+        return Line(name, Works.NO, "; ".join(broken), "do not grade code here; the broken promises say what to look at")
+    return Line(name, Works.YES, f"all {len(findings)} hold")
+
+
 def _feature(name: str, found: str) -> Line:
     """A feature without which programs run all the same, more slowly or less tightly bounded; languages have canaries of their own."""
     good = found.startswith(GOOD[name]) if name in GOOD else False
@@ -132,7 +145,7 @@ def _feature(name: str, found: str) -> Line:
 async def _canary(machine: Machine, name: str, group: Group) -> Line:
     scheme = SCHEMES["correctness-only"]
     grades = grade_groups([group], scheme, machine.effects("selftest", None), DetailLevel.FULL)
-    async with contextlib.aclosing(grades):  # type: ignore[type-var]
+    async with contextlib.aclosing(grades):
         (grade,) = [grade async for grade in grades]
     if grade.outcome is Outcome.CORRECT:
         return Line(name, Works.YES, "a sample is graded correct")

@@ -162,6 +162,10 @@ class NamespacesSandbox:
             **self.notes,
         }
 
+    def zygote_pids(self) -> dict[str, int]:
+        """The warm process of each kind, for measurements."""
+        return {name: zygote.pid for name, zygote in self._zygotes.items()}
+
     # ---- running -----------------------------------------------------------------------------------------------------
 
     async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:

@@ -137,6 +137,11 @@ class Zygote:
         """Whether it can fork."""
         return self._channel is not None and not self._channel.ended
 
+    @property
+    def pid(self) -> int:
+        """Its process, whose only child is the init of its pid namespace; 0 where it does not run."""
+        return self._process.pid if self._process is not None else 0
+
     async def start(self) -> None:
         """Start and wait until it is warm. Raises SandboxUnavailable with what it printed."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
