@@ -156,8 +156,7 @@ def why(row: Row, grade: Grade) -> str:
     detail = grade.detail
     reasons = [str(detail[name]) for name in ("violation", "reason") if name in detail]
     if failure := detail.get("first_failure"):
-        place = "" if failure["index"] is None else f" (test {failure['index']}, after {detail['tests_passed']} passed)"
-        reasons.append(failure["status"] + place)
+        reasons.append(failure["status"] if failure["index"] is None else f"{failure['status']}, test {failure['index']}")
     elif grade.outcome == "incorrect":
         reasons.append(f"{detail.get('answer')} is not {row['reference'].get('answer') or row['reference']['answers'][0]}")
     if grade.outcome in ("correct", "incorrect"):

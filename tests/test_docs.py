@@ -55,6 +55,11 @@ def test_there_are_documents_with_links() -> None:
     assert len(list(links())) > 10
 
 
+def test_every_decision_is_listed() -> None:
+    listed = {target for document, target in links() if document == ROOT / "docs/decisions/README.md"}
+    assert listed == {path.name for path in (ROOT / "docs/decisions").glob("[0-9]*.md")}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_exist(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
