@@ -36,7 +36,8 @@ R = TypeVar("R")
 SPARES = 1  # warm processes beyond `count`, so that a killed one is replaced at once
 LOSSES = 5  # deaths without evidence after which an item is given up
 START_ATTEMPTS = 5  # failed starts in a row after which waiting items are given up
-DEFAULT_PRELOAD = ("reward_service.scoring.equivalence.compare",)
+# SymPy too, though few items need it: the first that does must not pay for its import out of its own limit.
+DEFAULT_PRELOAD = ("reward_service.scoring.equivalence.compare", "sympy", "math_verify")
 _OWN_SIGNALS = frozenset(
     {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS, signal.SIGTRAP, signal.SIGXFSZ}
 )

@@ -1,0 +1,117 @@
+r"""Which choice does an answer name? A letter (`C`, `(C)`, `\text{C}`, `C) 12`), or a choice's own text. Several letters name none."""
+
+from __future__ import annotations
+
+import re
+import string
+from dataclasses import dataclass
+
+from reward_service.scoring.equivalence.compare import compare_answers
+from reward_service.scoring.equivalence.limits import LimitExceeded, check_text
+from reward_service.scoring.equivalence.normalize import normalize, plain_words
+
+MAX_SHOWN_CHARS = 500
+_PREFIX = r"(?:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)(?:\s+is)?\s*:?\s*)?"
+_LETTER = re.compile(_PREFIX + r"[(\[]?\s*(?P<letter>[A-Za-z])\s*[)\]]?\s*[.:)]?", re.IGNORECASE)
+_LETTER_AND_TEXT = re.compile(_PREFIX + r"(?:[(\[]\s*(?P<one>[A-Z])\s*[)\]][.:]?|(?P<two>[A-Z])\s*[.:)])\s*(?P<text>\S.*)", re.IGNORECASE)
+_ANOTHER_LETTER = re.compile(r"[(\[]\s*[A-Za-z]\s*[)\]]|(?<![A-Za-z])[A-Z]\s*[.:)]|(?<![A-Za-z])(?:or|and|not)(?![A-Za-z])|[,;&/]|^\s*[A-Za-z]\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedChoice:
+    """The right choice: its letter ("" where the reference is a text without choices); `cause` says why it cannot be used."""
+
+    cause: str | None
+    letter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceFinding:
+    """Whether the answer names the right choice, the rule that decided, and both as they were read."""
+
+    equal: bool
+    rule: str
+    gold_form: str
+    answer_form: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What an answer says: a letter, a text behind it, or a text alone."""
+
+    letter: str
+    text: str
+
+
+def prepare_choice(answer: str, choices: list[str]) -> PreparedChoice:
+    """Read the reference alone. May not end where texts are compared as mathematics: run under a deadline."""
+    try:
+        named = _named(answer)
+    except LimitExceeded as error:
+        return PreparedChoice(error.limit)
+    if not named.letter and not named.text:
+        return PreparedChoice("empty")
+    if len(choices) > len(string.ascii_uppercase):
+        return PreparedChoice("too_many_choices")
+    if not choices:
+        return PreparedChoice(None, named.letter)
+    if named.letter:
+        index = string.ascii_uppercase.index(named.letter)
+        return PreparedChoice(None, named.letter) if index < len(choices) else PreparedChoice("no_such_choice")
+    matching = _matching(named.text, choices)
+    if not matching:
+        return PreparedChoice("no_such_choice")
+    return PreparedChoice(None, string.ascii_uppercase[matching[0]])
+
+
+def judge_choice(reference: str, letter: str, choices: list[str], answer: str) -> ChoiceFinding:
+    """Does the answer name the choice `letter` (or, without a letter, the text `reference`)? May not end: run under a deadline."""
+    gold_form = letter or reference[:MAX_SHOWN_CHARS]
+    try:
+        named = _named(answer)
+    except LimitExceeded as error:
+        return ChoiceFinding(False, f"limit:{error.limit}", gold_form, "")
+    equal, rule = _decide(named, reference, letter, choices)
+    return ChoiceFinding(equal, rule, gold_form, (named.letter or named.text)[:MAX_SHOWN_CHARS])
+
+
+def _decide(named: _Named, reference: str, letter: str, choices: list[str]) -> tuple[bool, str]:
+    if not letter:
+        return compare_answers([reference], named.text or named.letter).equal, "text"
+    if named.letter and not named.text:
+        return named.letter == letter, "letter"
+    if named.letter:
+        if not choices:
+            return named.letter == letter and not _ANOTHER_LETTER.search(named.text), "letter_and_text"
+        index = string.ascii_uppercase.index(letter)
+        return named.letter == letter and index in _matching(named.text, choices), "letter_and_text"
+    if not choices:
+        return False, "no_letter"
+    return string.ascii_uppercase.index(letter) in _matching(named.text, choices), "text"
+
+
+def _named(answer: str) -> _Named:
+    check_text(answer)
+    text = normalize(answer).replace("{", " ").replace("}", " ").strip() if _is_wrapped(answer) else normalize(answer)
+    letter = _LETTER.fullmatch(text.strip())
+    if letter:
+        return _Named(letter["letter"].upper(), "")
+    unwrapped = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text).strip()
+    letter = _LETTER.fullmatch(unwrapped)
+    if letter:
+        return _Named(letter["letter"].upper(), "")
+    both = _LETTER_AND_TEXT.fullmatch(unwrapped)
+    if both:
+        return _Named((both["one"] or both["two"]).upper(), both["text"].strip())
+    return _Named("", text if plain_words(text) else "")
+
+
+def _is_wrapped(answer: str) -> bool:
+    return bool(re.fullmatch(r"\s*\{\s*\(?[A-Za-z]\)?\s*\}\s*", answer))
+
+
+def _matching(text: str, choices: list[str]) -> list[int]:
+    """Indexes of the choices whose own text this is: the same words, or the same mathematics."""
+    words = plain_words(normalize(text))
+    same = [index for index, choice in enumerate(choices) if plain_words(normalize(choice)) == words]
+    return same or [index for index, choice in enumerate(choices) if compare_answers([choice], text).equal]

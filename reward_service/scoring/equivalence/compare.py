@@ -1,0 +1,314 @@
+r"""Is an answer equal to one of the references? Cheapest stage first; what is not proved, or confirmed within a stated bound, is not equal.
+
+Stages: limits, identical text, structure (tuples, sets, ranges, relations, units), exact algebra, numbers at fixed points, SymPy and
+math-verify last. Conventions, where honest graders differ, are those that cannot be gamed: a list is never equal to one of its
+elements, `x > 3` is not 3, a decimal equals a fraction only exactly, `25_6` is not `25_7`, names and cases of variables matter. What
+is taken for granted: a missing or added unit, an added `x =`, a percent sign read as a unit or as a hundredth, a bare list read in
+order for a tuple, a missing base.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from reward_service.scoring.equivalence import numeric, second_opinion
+from reward_service.scoring.equivalence.equality import Finding, same_expressions
+from reward_service.scoring.equivalence.forms import (
+    Based,
+    Collection,
+    Form,
+    Interval,
+    Matrix,
+    Named,
+    Number,
+    Product,
+    Relation,
+    SetOperation,
+    Value,
+    Words,
+    render,
+)
+from reward_service.scoring.equivalence.parse import Reading, range_of, read_answer
+from reward_service.scoring.equivalence.references import malformed
+from reward_service.scoring.equivalence.relations import assignment, named_values, same_relations, without_approximations
+
+MAX_FORM_CHARS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A reference as it was read; `cause` says why it cannot be used, None if it can."""
+
+    cause: str | None
+    form: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The finding, the rule that decided, both normal forms (bounded), and where values differ."""
+
+    equal: bool
+    rule: str
+    gold_form: str
+    answer_form: str
+    witness: str = ""
+
+
+def prepare_gold(gold: str) -> Prepared:
+    """Read a reference alone and hold it against itself. May not end: run under a deadline."""
+    reading = read_answer(gold)
+    form = _shown(reading)
+    if reading.limit:
+        return Prepared(reading.limit, form)
+    cause = malformed(gold, reading)
+    if cause is None and not any(_same(part, part).equal for part in reading.forms):
+        cause = "not_equal_to_itself"
+    return Prepared(cause, form)
+
+
+def compare_answers(golds: list[str], answer: str) -> Comparison:
+    """Compare with each reference in turn until one is equal. May not end: run under a deadline."""
+    reading = read_answer(answer)
+    finding, form = Finding(False, "no_reference"), ""
+    for gold in golds:
+        gold_reading = read_answer(gold)
+        form = _shown(gold_reading)
+        finding = _compare(gold_reading, reading)
+        if finding.equal:
+            break
+    return Comparison(finding.equal, finding.rule, form, _shown(reading), finding.witness)
+
+
+def _shown(reading: Reading) -> str:
+    return render(reading.forms[0])[:MAX_FORM_CHARS] if reading.forms else ""
+
+
+# ---- whole answers ---------------------------------------------------------------------------------------------------
+
+_BEYOND_GRAMMAR = re.compile(r"\\(?:int|sum|prod|lim|partial)(?![A-Za-z])")
+
+
+def _compare(gold: Reading, answer: Reading) -> Finding:
+    if answer.limit or gold.limit:
+        return Finding(False, f"limit:{answer.limit or gold.limit}")
+    if gold.text == answer.text and answer.words:
+        return Finding(True, "identical")
+    wordy = any(isinstance(form, Words) for form in (*gold.forms, *answer.forms))
+    if wordy and gold.words == answer.words and any(char.isalnum() for char in answer.words):
+        return Finding(True, "words")
+    if any(isinstance(form, Based) and form.digits == answer.text.lower() for form in gold.forms):
+        return Finding(True, "base_omitted")
+    finding = Finding(False, "unread")
+    for gold_form in gold.forms:
+        for answer_form in answer.forms:
+            finding = _same(gold_form, answer_form)
+            if finding.equal:
+                return finding
+    if _BEYOND_GRAMMAR.search(gold.latex + answer.latex) and second_opinion.math_verify_agrees(gold.latex, answer.latex):
+        return Finding(True, "math_verify")
+    return finding
+
+
+# ---- forms -----------------------------------------------------------------------------------------------------------
+
+_NO = Finding(False, "kinds_differ")
+
+
+def _same(gold: Form, answer: Form) -> Finding:
+    """Two forms, with whatever stands around their values taken off."""
+    gold_exact, answer_exact = without_approximations(gold, _close), without_approximations(answer, _close)
+    if gold_exact is None or answer_exact is None:
+        return Finding(False, "approximation_contradicts")
+    gold, answer = gold_exact, answer_exact
+    if isinstance(gold, Relation) and isinstance(answer, Relation):
+        return _ranges(gold, answer) or Finding(*same_relations(gold, answer, _equal))
+    if isinstance(answer, Relation):
+        return _against_relation(gold, answer)
+    if isinstance(gold, Relation):
+        return _relation_against(gold, answer)
+    gold, answer = named_values(gold), named_values(answer)
+    if isinstance(gold, Value) and isinstance(answer, Value):
+        return _values(gold, answer)
+    if isinstance(gold, Words) and isinstance(answer, Words):
+        return Finding(bool(gold.text) and gold.text == answer.text, "words")
+    if isinstance(gold, Based) and isinstance(answer, Based):
+        return Finding(gold == answer, "base")
+    if isinstance(gold, Matrix) or isinstance(answer, Matrix):
+        return _matrices(gold, answer)
+    return _sets(gold, answer)
+
+
+def _close(exact_form: Form, approximation: Form) -> bool:
+    """Whether a number is plainly meant as an approximation of the other."""
+    if not isinstance(exact_form, Value) or not isinstance(approximation, Value):
+        return False
+    return numeric.near(exact_form.expression, approximation.expression)
+
+
+def _equal(gold: Form, answer: Form) -> bool:
+    return _same(gold, answer).equal
+
+
+def _ranges(gold: Relation, answer: Relation) -> Finding | None:
+    one, other = _named_set(gold), _named_set(answer)
+    if one is None or other is None:
+        return None
+    return Finding(one[0] == other[0] and _sets(one[1], other[1]).equal, "range")
+
+
+def _named_set(relation: Relation) -> tuple[str, Form] | None:
+    r"""The variable and the set of `1 < x < 2` or `x \in S`."""
+    if relation.operators == ("in",):
+        assigned = assignment(relation)
+        return (assigned.name, assigned.values[0]) if assigned else None
+    return range_of(relation)
+
+
+def _against_relation(gold: Form, answer: Relation) -> Finding:
+    """`x = 5` against `5`, `5 < x` against an interval, `2 * 3 = 6` against `6`."""
+    found = range_of(answer)
+    if found is not None:
+        return _sets(gold, found[1]) if not isinstance(gold, Value) else Finding(False, "relation_is_no_value")
+    assigned = assignment(answer)
+    if assigned is None:
+        if answer.operators and set(answer.operators) == {"="} and isinstance(gold, Value):
+            return Finding(all(_equal(gold, side) for side in answer.sides), "equation_chain")
+        return Finding(False, "relation_is_no_value")
+    values = assigned.values
+    if any(not _equal(values[0], value) for value in values[1:]):
+        return Finding(False, "chain_contradicts_itself")
+    return _same(gold, values[0])
+
+
+def _relation_against(gold: Relation, answer: Form) -> Finding:
+    found = range_of(gold)
+    if found is not None:
+        return _sets(found[1], answer) if not isinstance(answer, Value) else Finding(False, "relation_is_no_value")
+    assigned = assignment(gold)
+    if assigned is None or not assigned.single_name:
+        return Finding(False, "relation_is_no_value")
+    return _same(assigned.values[-1], answer)
+
+
+def _values(gold: Value, answer: Value) -> Finding:
+    units = {gold.unit, answer.unit} - {""}
+    if len(units) == 2:
+        return Finding(False, "units_differ")
+    finding = same_expressions(gold.expression, answer.expression)
+    if finding.equal or units != {"%"} or gold.unit == answer.unit:
+        return finding
+    hundredth = Number(Fraction(1, 100))
+    parts = [Product((form.expression, hundredth)) if form.unit == "%" else form.expression for form in (gold, answer)]
+    as_fraction = same_expressions(*parts)
+    return Finding(True, "percent") if as_fraction.equal else finding
+
+
+def _matrices(gold: Form, answer: Form) -> Finding:
+    if isinstance(gold, Matrix) and isinstance(answer, Matrix):
+        shapes = [(len(matrix.rows), len(matrix.rows[0]), matrix.bars) for matrix in (gold, answer)]
+        if shapes[0] != shapes[1]:
+            return Finding(False, "shapes_differ")
+        pairs = [(left, right) for rows in zip(gold.rows, answer.rows, strict=True) for left, right in zip(*rows, strict=True)]
+        return Finding(all(same_expressions(left, right).equal for left, right in pairs), "matrix")
+    matrix, other = (gold, answer) if isinstance(gold, Matrix) else (answer, gold)
+    if (
+        not isinstance(matrix, Matrix)
+        or matrix.bars
+        or len(matrix.rows[0]) != 1
+        or not isinstance(other, Collection)
+        or other.kind != "tuple"
+    ):
+        return _NO
+    return Finding(_in_order([Value(row[0]) for row in matrix.rows], other.items), "vector_as_tuple")
+
+
+def _sets(gold: Form, answer: Form) -> Finding:
+    """Collections, intervals and what is made of them."""
+    if isinstance(gold, Value | Words) or isinstance(answer, Value | Words):
+        gold_inner, answer_inner = _only_element(gold), _only_element(answer)
+        return _NO if (gold_inner, answer_inner) == (gold, answer) else _same(gold_inner, answer_inner)
+    if isinstance(gold, SetOperation) and isinstance(answer, SetOperation):
+        return Finding(gold.operator == answer.operator and _operands(gold, answer), "set_operation")
+    gold_set, answer_set = _interval_of(gold, answer), _interval_of(answer, gold)
+    if isinstance(gold_set, Interval) and isinstance(answer_set, Interval):
+        return Finding(_intervals(gold_set, answer_set), "interval")
+    if isinstance(gold, Named) or isinstance(answer, Named):
+        return Finding(_named(gold, answer), "named_set")
+    if isinstance(gold, Collection) and isinstance(answer, Collection):
+        return Finding(_collections(gold, answer), "collection")
+    return _NO
+
+
+def _only_element(form: Form) -> Form:
+    """What a set of one element holds."""
+    return form.items[0] if isinstance(form, Collection) and form.kind == "set" and len(form.items) == 1 else form
+
+
+def _operands(gold: SetOperation, answer: SetOperation) -> bool:
+    if gold.operator == "\\setminus":
+        return _in_order(gold.parts, answer.parts)
+    return _any_order(gold.parts, answer.parts)
+
+
+def _interval_of(form: Form, other: Form) -> Form:
+    """A pair in brackets is an interval where the other side is one."""
+    if isinstance(form, Collection) and form.kind in ("tuple", "bracket") and len(form.items) == 2 and isinstance(other, Interval):
+        low, high = form.items
+        if isinstance(low, Value) and isinstance(high, Value) and not low.unit and not high.unit:
+            closed = form.kind == "bracket"
+            return Interval(low.expression, high.expression, (closed, closed))
+    return form
+
+
+def _intervals(gold: Interval, answer: Interval) -> bool:
+    return gold.closed == answer.closed and same_expressions(gold.low, answer.low).equal and same_expressions(gold.high, answer.high).equal
+
+
+_REALS = ("(-1*oo, oo)",)
+
+
+def _named(gold: Form, answer: Form) -> bool:
+    names = {_set_name(gold), _set_name(answer)}
+    return len(names) == 1 and None not in names
+
+
+def _set_name(form: Form) -> str | None:
+    if isinstance(form, Named):
+        return form.name
+    if render(form) in _REALS:
+        return "R"
+    return "emptyset" if form == Collection("set", ()) else None
+
+
+def _collections(gold: Collection, answer: Collection) -> bool:
+    kinds = {gold.kind, answer.kind}
+    if kinds <= {"set", "list"}:  # neither order nor repetition says anything
+        return _contains(gold.items, answer.items) and _contains(answer.items, gold.items)
+    if kinds == {"tuple", "bracket"} and len(gold.items) == 2:
+        return False  # an open against a closed interval
+    if len(kinds) == 2 and kinds & {"set", "ratio"}:
+        return False
+    return _in_order(gold.items, answer.items)
+
+
+def _in_order(gold: Sequence[Form], answer: Sequence[Form]) -> bool:
+    return len(gold) == len(answer) and all(_equal(left, right) for left, right in zip(gold, answer, strict=True))
+
+
+def _any_order(gold: Sequence[Form], answer: Sequence[Form]) -> bool:
+    if len(gold) != len(answer):
+        return False
+    rest = list(answer)
+    for item in gold:
+        place = next((index for index, other in enumerate(rest) if _equal(item, other)), None)
+        if place is None:
+            return False
+        del rest[place]
+    return True
+
+
+def _contains(these: Sequence[Form], those: Sequence[Form]) -> bool:
+    return all(any(_equal(one, other) for one in these) for other in those)

@@ -1,0 +1,65 @@
+"""Are two expressions equal? Proved by exact algebra, confirmed to forty digits, or found by SymPy where they have no numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from reward_service.scoring.equivalence import exact, numeric, second_opinion
+from reward_service.scoring.equivalence.expressions import MINUS_ONE
+from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Power, Product, Sum
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Equal or not, by which rule, and where values differ."""
+
+    equal: bool
+    rule: str
+    witness: str = ""
+
+
+def same_expressions(gold: Expression, answer: Expression) -> Finding:
+    """Cheapest stage first. May not end where SymPy is asked: run under a deadline."""
+    if _has_infinity(gold) or _has_infinity(answer):
+        signs = [_infinity_sign(side) for side in (gold, answer)]
+        return Finding(None not in signs and signs[0] == signs[1], "infinity")
+    if exact.equal(gold, answer):
+        return Finding(True, "exact")
+    values = [exact.rational(side) for side in (gold, answer)]
+    if None not in values:
+        return Finding(False, "exact", f"{float(values[0] or 0):.8g} against {float(values[1] or 0):.8g}" if _small(values) else "")
+    found, witness = numeric.compare(gold, answer)
+    if found is numeric.Evidence.REFUTED:
+        return Finding(False, "numeric", witness)
+    if found is numeric.Evidence.AGREES:
+        return Finding(True, "numeric")
+    if not exact.within_limits(gold) or not exact.within_limits(answer):
+        return Finding(False, "too_big")  # SymPy would build the number
+    return Finding(second_opinion.simplifies_to_zero(gold, answer) is True, "sympy")
+
+
+def _small(values: Sequence[Fraction | None]) -> bool:
+    return all(value is not None and value.numerator.bit_length() < 1_000 and value.denominator.bit_length() < 1_000 for value in values)
+
+
+def _has_infinity(expression: Expression) -> bool:
+    match expression:
+        case Constant(name):
+            return name == "oo"
+        case Sum(parts) | Product(parts) | Apply(_, parts):
+            return any(map(_has_infinity, parts))
+        case Power(base, exponent):
+            return _has_infinity(base) or _has_infinity(exponent)
+    return False
+
+
+def _infinity_sign(expression: Expression) -> int | None:
+    """Infinity itself, with its sign; arithmetic with infinity has no value here."""
+    match expression:
+        case Constant("oo"):
+            return 1
+        case Product((sign, Constant("oo"))) if sign == MINUS_ONE:
+            return -1
+    return None

@@ -1,0 +1,324 @@
+"""Read one expression from tokens: recursive descent, one token of look-ahead, depth bounded by `limits.MAX_NESTING`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
+from reward_service.scoring.equivalence.limits import MAX_DIGITS, check_count
+from reward_service.scoring.equivalence.tokens import NotMath, Token
+
+MINUS_ONE = Number(Fraction(-1))
+HALF = Number(Fraction(1, 2))
+_END = Token("end_of_text", "")
+_CLOSES = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "lfloor": "rfloor", "lceil": "rceil"}
+_ATOM_KINDS = frozenset({"number", "letter", "constant", "function"})
+_ATOM_COMMANDS = frozenset({"frac", "sqrt", "binom", "overline", "bar", "vec", "hat", "tilde", "lfloor", "lceil"})
+_INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"}
+_MANY = frozenset({"max", "min", "gcd", "lcm"})
+_ACCENTS = frozenset({"overline", "bar", "vec", "hat", "tilde"})
+
+
+def read_expression(tokens: Sequence[Token]) -> Expression:
+    """The tree of a whole token sequence.
+
+    Raises:
+        NotMath: it is not one expression.
+        LimitExceeded: a number too long.
+    """
+    reader = _Reader(tokens)
+    tree = reader.sum()
+    if reader.peek() is not _END:
+        raise NotMath("text after the expression")
+    return tree
+
+
+def number_of(digits: str) -> Number:
+    """The exact value of a decimal numeral."""
+    mantissa, _, exponent = digits.lower().partition("e")
+    check_count(len(exponent), 4, "max_digits")
+    power = int(exponent or 0)
+    check_count(abs(power), MAX_DIGITS, "max_digits")
+    return Number(Fraction(mantissa) * Fraction(10) ** power)
+
+
+class _Reader:
+    """Where we are in the tokens."""
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self._tokens = tokens
+        self._at = 0
+        self._in_function = 0
+        self._bars = 0
+
+    def peek(self, ahead: int = 0) -> Token:
+        """The next token, or the end."""
+        at = self._at + ahead
+        return self._tokens[at] if at < len(self._tokens) else _END
+
+    def _take(self) -> Token:
+        token = self.peek()
+        self._at += 1
+        return token
+
+    def _skip(self, text: str) -> bool:
+        if self.peek().text == text and self.peek().kind in ("op", "open", "close", "command", "comma"):
+            self._at += 1
+            return True
+        return False
+
+    def _expect(self, text: str) -> None:
+        if not self._skip(text):
+            raise NotMath(f"no {text}")
+
+    def sum(self) -> Expression:
+        """Terms joined by signs."""
+        terms = [self._product()]
+        while self.peek() in (("op", "+"), ("op", "-")):
+            negative = self._take().text == "-"
+            term = self._product()
+            terms.append(Product((MINUS_ONE, term)) if negative else term)
+        return terms[0] if len(terms) == 1 else Sum(tuple(terms))
+
+    def _product(self) -> Expression:
+        factors = [self._signed()]
+        while True:
+            if self._skip("*"):
+                factors.append(self._signed())
+            elif self._skip("/"):
+                factors.append(Power(self._signed(), MINUS_ONE))
+            elif self._starts_atom(self.peek()):
+                factors.append(self._juxtaposed(factors))
+            else:
+                return factors[0] if len(factors) == 1 else Product(tuple(factors))
+
+    def _juxtaposed(self, factors: list[Expression]) -> Expression:
+        before, token = self._tokens[self._at - 1], self.peek()
+        if token.kind == "number" and before.kind == "number" and factors and isinstance(factors[-1], Number):
+            raise NotMath("two numbers side by side")
+        return self._power()
+
+    def _signed(self) -> Expression:
+        negative = False
+        while self.peek() in (("op", "+"), ("op", "-")):
+            negative ^= self._take().text == "-"
+        value = self._power()
+        return Product((MINUS_ONE, value)) if negative else value
+
+    def _power(self) -> Expression:
+        base = self._mixed_number() or self._postfix(self._atom())
+        if self._skip("^"):
+            return self._postfix(Power(base, self._exponent()))
+        return base
+
+    def _exponent(self) -> Expression:
+        if self.peek() in (("op", "-"), ("op", "+")):
+            negative = self._take().text == "-"
+            value = self._exponent()
+            return Product((MINUS_ONE, value)) if negative else value
+        value = self._atom()
+        return Power(value, self._exponent()) if self._skip("^") else value
+
+    def _postfix(self, value: Expression) -> Expression:
+        while True:
+            if self._skip("!"):
+                value = Apply("factorial", (value,))
+            elif self.peek() == ("op", "^") and self.peek(1) == ("command", "circ"):
+                self._at += 2
+                value = Product((value, Constant("deg")))
+            elif self._skip("%"):
+                value = Product((value, Number(Fraction(1, 100))))
+            else:
+                return value
+
+    def _mixed_number(self) -> Expression | None:
+        r"""`2\frac{1}{2}` and `2 1/2`: a whole number before a proper fraction of plain numbers."""
+        whole = self.peek()
+        if whole.kind != "number" or not whole.text.isdigit():
+            return None
+        if self.peek(1) == ("command", "frac"):
+            parts = [self.peek(ahead) for ahead in range(2, 8)]
+            shape = [token.text for token in (parts[0], parts[2], parts[3], parts[5])]
+            pair, length = (parts[1], parts[4]), 8
+            if shape != ["{", "}", "{", "}"]:
+                return None
+        elif self.peek(1).kind == "number" and self.peek(2).text == "/":
+            pair, length = (self.peek(1), self.peek(3)), 4
+        else:
+            return None
+        if not all(token.kind == "number" and token.text.isdigit() for token in pair):
+            return None
+        top, bottom = int(pair[0].text), int(pair[1].text)
+        if not 0 < top < bottom:
+            return None
+        self._at += length
+        return Number(Fraction(int(whole.text)) + Fraction(top, bottom))
+
+    def _starts_atom(self, token: Token) -> bool:
+        if token == ("op", "|"):
+            return self._bars == 0
+        return token.kind in _ATOM_KINDS or (token.kind == "command" and token.text in _ATOM_COMMANDS) or token.text in ("(", "[", "{")
+
+    def _atom(self) -> Expression:
+        token = self._take()
+        match token.kind:
+            case "number":
+                return self._numeral(token.text)
+            case "constant":
+                return Constant(token.text)
+            case "letter":
+                return self._letter(token.text)
+            case "function":
+                return self._function(token.text)
+            case "open" if token.text in ("(", "[", "{"):
+                return self._until(_CLOSES[token.text])
+            case "op" if token.text == "|":
+                return self._absolute()
+            case "command" if token.text in _ATOM_COMMANDS:
+                return self._command(token.text)
+        raise NotMath(f"unexpected {token.text or 'end'}")
+
+    def _until(self, close: str) -> Expression:
+        bars, self._bars = self._bars, 0
+        value = self.sum()
+        self._bars = bars
+        self._expect(close)
+        return value
+
+    def _absolute(self) -> Expression:
+        self._bars += 1
+        value = self.sum()
+        self._expect("|")
+        self._bars -= 1
+        return Apply("abs", (value,))
+
+    def _numeral(self, digits: str) -> Expression:
+        if digits.endswith(".") or (self.peek() == ("command", "overline") and "." in digits):
+            return self._repeating(digits)
+        return number_of(digits)
+
+    def _repeating(self, digits: str) -> Expression:
+        r"""`0.1\overline{6}`."""
+        self._expect("overline")
+        self._expect("{")
+        period = self._take()
+        self._expect("}")
+        if period.kind != "number" or not period.text.isdigit():
+            raise NotMath("no period")
+        places = len(digits.partition(".")[2])
+        tail = Fraction(int(period.text), (10 ** len(period.text) - 1) * 10**places)
+        return Number(Fraction(digits.rstrip(".")) + tail)
+
+    def _letter(self, letter: str) -> Expression:
+        if letter in ("e", "i") and self.peek() != ("op", "_"):
+            return Constant(letter)
+        return Variable(letter + self._subscript() + self._primes())
+
+    def _subscript(self) -> str:
+        if not self._skip("_"):
+            return ""
+        if not self._skip("{"):
+            token = self._take()
+            if token.kind not in ("number", "letter"):
+                raise NotMath("bad subscript")
+            return "_" + token.text
+        parts: list[str] = []
+        while not self._skip("}"):
+            token = self._take()
+            if token is _END or token.kind in ("open", "close"):
+                raise NotMath("bad subscript")
+            parts.append(token.text)
+        return "_" + "".join(parts)
+
+    def _primes(self) -> str:
+        primes = ""
+        while self._skip("'"):
+            primes += "'"
+        return primes
+
+    def _command(self, name: str) -> Expression:
+        if name == "frac":
+            top, bottom = self._argument(), self._argument()
+            return Product((top, Power(bottom, MINUS_ONE)))
+        if name == "binom":
+            return Apply("binomial", (self._argument(), self._argument()))
+        if name == "sqrt":
+            return self._root()
+        if name in _ACCENTS:
+            inner = self._argument()
+            if not isinstance(inner, Variable):
+                raise NotMath("accent over more than a letter")
+            return Variable(f"{'bar' if name == 'overline' else name}_{inner.name}")
+        return Apply("floor" if name == "lfloor" else "ceiling", (self._until(_CLOSES[name]),))
+
+    def _root(self) -> Expression:
+        degree: Expression | None = None
+        if self._skip("["):
+            degree = self._until("]")
+        radicand = self._argument()
+        if degree is None:
+            return Power(radicand, HALF)
+        if isinstance(degree, Number):
+            if degree.value == 0:
+                raise NotMath("root of degree 0")
+            return Power(radicand, Number(1 / degree.value))
+        return Power(radicand, Power(degree, MINUS_ONE))
+
+    def _argument(self) -> Expression:
+        r"""What follows a command: a group, or a single digit or letter (`\frac12`, `\sqrt3`); plain `sqrt(2)` too."""
+        token = self.peek()
+        if token.kind == "number" and len(token.text) > 1 and token.text.isdigit():
+            halves = [Token("number", token.text[0]), Token("number", token.text[1:])]
+            self._tokens = [*self._tokens[: self._at], *halves, *self._tokens[self._at + 1 :]]
+        return self._atom()
+
+    def _function(self, name: str) -> Expression:
+        base = self._log_base(name)
+        power: Expression | None = self._exponent() if self._skip("^") else None
+        base = base or self._log_base(name)
+        if name in _MANY:
+            return Apply(name, self._arguments())
+        self._in_function += 1
+        argument = self._function_argument()
+        self._in_function -= 1
+        if isinstance(power, Product) and power == Product((MINUS_ONE, Number(Fraction(1)))) and name in _INVERSES:
+            name, power = _INVERSES[name], None
+        value = _applied(name, base, argument)
+        return Power(value, power) if power is not None else value
+
+    def _log_base(self, name: str) -> Expression | None:
+        if name == "log" and self._skip("_"):
+            token = self.peek()
+            return self._argument() if token.kind in ("number", "letter", "constant") or token.text == "{" else None
+        return None
+
+    def _function_argument(self) -> Expression:
+        if self.peek().text in ("(", "{", "["):
+            return self._postfix(self._atom())
+        negative = self._skip("-")
+        factors: list[Expression] = []
+        while self._starts_atom(self.peek()) and self.peek().kind != "function" and (not factors or self.peek().text not in ("(", "[")):
+            factors.append(self._juxtaposed(factors))
+        if not factors:
+            raise NotMath("function without argument")
+        value = factors[0] if len(factors) == 1 else Product(tuple(factors))
+        return Product((MINUS_ONE, value)) if negative else value
+
+    def _arguments(self) -> tuple[Expression, ...]:
+        self._expect("(")
+        arguments = [self.sum()]
+        while self._skip(","):
+            arguments.append(self.sum())
+        self._expect(")")
+        return tuple(arguments)
+
+
+def _applied(name: str, base: Expression | None, argument: Expression) -> Expression:
+    if name == "exp":
+        return Power(Constant("e"), argument)
+    if name in ("lg", "log"):
+        return Apply("log", (argument, base or Number(Fraction(10))))
+    if name == "ln":
+        return Apply("log", (argument, Constant("e")))
+    return Apply(name, (argument,))

@@ -1,0 +1,69 @@
+"""What an answer may be before anything is built from it: a table of bounds, so that a bomb ends in microseconds.
+
+The texts come from an optimiser. Whatever these bounds let through must be cheap in every stage that has no deadline of its own.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_CHARS = 4_000  # of one answer or reference
+MAX_NESTING = 40  # of brackets of all kinds; also bounds the parser's recursion
+MAX_DIGITS = 300  # of one number as written
+MAX_TOKENS = 1_500
+MAX_ITEMS = 200  # of one tuple, list, set or matrix
+MAX_POWER_SIGNS = 80
+MAX_POSTFIX_RUN = 3  # `x!!!!` and deeper towers of factorials say nothing that an answer needs
+
+MAX_POWER_BITS = 20_000  # size of an exact integer power's result
+MAX_FACTORIAL = 300  # exact factorials and binomials
+MAX_EXPONENT = 64  # of a sum with several terms, when it is multiplied out
+MAX_TERMS = 1_500  # of a polynomial, when it is multiplied out
+MAX_FLOAT_EXPONENT = 100_000  # decimal exponent of a number in the numeric stage
+
+_OPENING, _CLOSING = "([{", ")]}"
+_DIGITS = re.compile(rf"\d{{{MAX_DIGITS + 1}}}")
+_POSTFIX = re.compile(rf"[!'](?:\s*[!']){{{MAX_POSTFIX_RUN}}}")
+
+
+class LimitExceeded(Exception):
+    """A bound of this table was met; `limit` is its name in lower case."""
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+
+def check_text(text: str) -> None:
+    """Refuse a text that is too long, too deep or holds a number too long to read. Linear in its length.
+
+    Raises:
+        LimitExceeded: the text's author's fault.
+    """
+    if len(text) > MAX_CHARS:
+        raise LimitExceeded("max_chars")
+    if text.count("^") > MAX_POWER_SIGNS:
+        raise LimitExceeded("max_power_signs")
+    if _DIGITS.search(text):
+        raise LimitExceeded("max_digits")
+    if _POSTFIX.search(text):
+        raise LimitExceeded("max_postfix_run")
+    depth = deepest = 0
+    for char in text:
+        if char in _OPENING:
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in _CLOSING:
+            depth -= 1
+    if deepest > MAX_NESTING:
+        raise LimitExceeded("max_nesting")
+
+
+def check_count(number: int, limit: int, name: str) -> None:
+    """Refuse more than `limit`.
+
+    Raises:
+        LimitExceeded: the text's author's fault.
+    """
+    if number > limit:
+        raise LimitExceeded(name)

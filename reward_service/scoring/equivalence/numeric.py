@@ -1,0 +1,185 @@
+"""Numbers with sixty digits at fixed points: refutes equality for certain, and supports it strongly.
+
+The points are the same in every process. A context of our own is used, so that no precision set elsewhere matters.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import zlib
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+from mpmath.ctx_mp import MPContext  # type: ignore[import-untyped]
+
+from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
+from reward_service.scoring.equivalence.limits import MAX_FACTORIAL, MAX_FLOAT_EXPONENT
+
+DIGITS = 60
+AGREEING_DIGITS = 40  # the bound of a confirmation: two values differ by less than 1e-40 of their size, or the answer is refuted
+_POINTS = 6
+_FEWEST_POINTS = 2  # at which both sides must have a value
+_SIGNS = ((1, 1), (1, 1), (-1, -1), (1, -1), (-1, 1), (1, 1))  # of variables with an even and an odd number
+Numeral = Any  # mpmath's numbers carry no types
+
+
+class Evidence(enum.Enum):
+    """What numbers say."""
+
+    REFUTED = "refuted"
+    AGREES = "agrees"
+    UNKNOWN = "unknown"
+
+
+class NoValue(Exception):
+    """The expression has no finite value there, or one too big to look at."""
+
+
+def compare(one: Expression, other: Expression) -> tuple[Evidence, str]:
+    """Whether the two have the same value wherever both have one; and the point where they differ, for people."""
+    names = sorted(set(variables(one)) | set(variables(other)))
+    complex_ok = any(_mentions_i(side) for side in (one, other)) or not names
+    agreed = 0
+    for index in range(_POINTS if names else 1):
+        values = {name: _coordinate(number, name, index) for number, name in enumerate(names)}
+        left, right = (_value_or_none(side, values) for side in (one, other))
+        if left is None or right is None:
+            continue
+        if not complex_ok and (_context().im(left) or _context().im(right)):
+            continue  # outside the domain in which such answers are meant
+        scale = max(abs(left), abs(right))
+        if abs(left - right) > scale * _context().mpf(10) ** -AGREEING_DIGITS:
+            if scale < _context().mpf(10) ** -AGREEING_DIGITS:
+                return Evidence.UNKNOWN, ""  # both may be zero that rounding hides
+            return Evidence.REFUTED, _witness(names, values, left, right)
+        agreed += 1
+    return (Evidence.AGREES if agreed >= (_FEWEST_POINTS if names else 1) else Evidence.UNKNOWN), ""
+
+
+def near(exact: Expression, approximation: Expression) -> bool:
+    """Whether a constant lies within a hundredth of another: close enough to be its rounding."""
+    left, right = (_value_or_none(side, {}) for side in (exact, approximation))
+    return left is not None and right is not None and bool(abs(left - right) <= abs(left) / 100)
+
+
+def variables(expression: Expression) -> Iterator[str]:
+    """Names of the variables, repeated as they occur."""
+    match expression:
+        case Variable(name):
+            yield name
+        case Sum(parts) | Product(parts) | Apply(_, parts):
+            for part in parts:
+                yield from variables(part)
+        case Power(base, exponent):
+            yield from variables(base)
+            yield from variables(exponent)
+
+
+def _mentions_i(expression: Expression) -> bool:
+    match expression:
+        case Constant("i"):
+            return True
+        case Sum(parts) | Product(parts) | Apply(_, parts):
+            return any(map(_mentions_i, parts))
+        case Power(base, exponent):
+            return _mentions_i(base) or _mentions_i(exponent)
+    return False
+
+
+@functools.lru_cache(maxsize=1)
+def _context() -> Any:
+    context = MPContext()
+    context.dps = DIGITS
+    return context
+
+
+def _coordinate(number: int, name: str, point: int) -> Fraction:
+    """A rational between 1/3 and 3 that looks random and depends on nothing but the name and the point's number."""
+    draw = zlib.crc32(f"{name}/{point}".encode())
+    return _SIGNS[point][number % 2] * (Fraction(1, 3) + Fraction(draw % 999_983, 999_983) * Fraction(8, 3))
+
+
+def _witness(names: list[str], values: Mapping[str, Fraction], left: Numeral, right: Numeral) -> str:
+    at = ", ".join(f"{name}={float(values[name]):.6g}" for name in names[:4])
+    return f"{_context().nstr(left, 8)} against {_context().nstr(right, 8)}" + (f" at {at}" if at else "")
+
+
+def _value_or_none(expression: Expression, values: Mapping[str, Fraction]) -> Numeral | None:
+    try:
+        value = _value(expression, values)
+    except (NoValue, ArithmeticError, KeyError, ValueError, TypeError):
+        return None
+    context = _context()
+    return value if context.isfinite(value) else None
+
+
+def _value(expression: Expression, values: Mapping[str, Fraction]) -> Numeral:
+    context = _context()
+    match expression:
+        case Number(value):
+            return context.mpf(value.numerator) / value.denominator
+        case Constant(name):
+            return _constant(name)
+        case Variable(name):
+            return context.mpf(values[name].numerator) / values[name].denominator
+        case Sum(terms):
+            return _checked(context.fsum([_value(term, values) for term in terms]))
+        case Product(factors):
+            return _checked(context.fprod([_value(factor, values) for factor in factors]))
+        case Power(base, exponent):
+            return _checked(_power(_value(base, values), _value(exponent, values), exponent))
+        case Apply(name, arguments):
+            return _checked(_apply(name, [_value(argument, values) for argument in arguments]))
+
+
+def _checked(value: Numeral) -> Numeral:
+    """Refuse numbers whose very size is a weapon: towers of powers."""
+    context = _context()
+    if not context.isfinite(value) or (value and abs(context.mag(value)) > MAX_FLOAT_EXPONENT * 4):
+        raise NoValue
+    return value
+
+
+def _constant(name: str) -> Numeral:
+    context = _context()
+    if name == "oo":
+        raise NoValue
+    return {"pi": +context.pi, "e": +context.e, "i": context.j, "deg": context.pi / 180}[name]
+
+
+def _power(base: Numeral, exponent: Numeral, written: Expression) -> Numeral:
+    context = _context()
+    if base and abs(context.mag(base)) * abs(context.re(exponent)) + abs(context.im(exponent)) > MAX_FLOAT_EXPONENT * 4:
+        raise NoValue
+    odd_root = isinstance(written, Number) and written.value.denominator % 2 == 1 < written.value.denominator
+    if odd_root and not context.im(base) and context.re(base) < 0:
+        return (-1 if written.value.numerator % 2 else 1) * context.power(-context.re(base), exponent)  # type: ignore[union-attr]
+    return context.power(base, exponent)
+
+
+_PLAIN = frozenset("sin cos tan cot sec csc sinh cosh tanh coth re im".split())
+_INVERSE = {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec", "arccsc": "acsc"}
+
+
+def _apply(name: str, arguments: list[Numeral]) -> Numeral:
+    context = _context()
+    first = arguments[0]
+    if name in _PLAIN:
+        return getattr(context, name)(first)
+    if name in _INVERSE:
+        return getattr(context, _INVERSE[name])(first)
+    if name == "log":
+        return context.ln(first) / context.ln(arguments[1])
+    if name == "abs":
+        return abs(first)
+    if name in ("floor", "ceiling", "sgn"):
+        return {"floor": context.floor, "ceiling": context.ceil, "sgn": context.sign}[name](first)
+    if name in ("max", "min"):
+        return max(arguments) if name == "max" else min(arguments)
+    if name == "factorial" and abs(first) <= MAX_FACTORIAL:
+        return context.factorial(first)
+    if name == "binomial" and all(abs(argument) <= MAX_FACTORIAL for argument in arguments):
+        return context.binomial(*arguments)
+    raise NoValue

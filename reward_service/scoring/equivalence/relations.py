@@ -1,0 +1,138 @@
+r"""Equations, inequalities and names: `x = 5`, `f(x) = x^2`, `2y = 4x`, `x = 1, x = 2`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reward_service.scoring.equivalence import exact
+from reward_service.scoring.equivalence.expressions import MINUS_ONE
+from reward_service.scoring.equivalence.forms import Collection, Form, Product, Relation, Sum, Value, Variable, Words, render
+
+Equal = Callable[[Form, Form], bool]
+_FLIPPED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
+_FUNCTION_NAMES = frozenset("fghFGHPQpq")
+_MAX_NAME_FACTORS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A name and what it is said to be. `single_name`: a variable, a function or a tuple of variables, not a product of letters."""
+
+    name: str
+    values: tuple[Form, ...]
+    single_name: bool
+
+
+def without_approximations(form: Form, close: Equal) -> Form | None:
+    r"""`2\sqrt{3} \approx 3.46` is its exact part; None where an approximation contradicts what it approximates."""
+    if not isinstance(form, Relation) or "approx" not in form.operators:
+        return form
+    first = form.operators.index("approx")
+    sides, operators = form.sides[: first + 1], form.operators[:first]
+    if first == 0 and (_is_single_name(sides[0]) or _is_compound_name(sides[0])):
+        sides, operators, first = form.sides[:2], ("=",), 1
+    if any(operator not in ("approx", "=") for operator in form.operators[first:]):
+        return None
+    if not all(close(sides[-1], side) for side in form.sides[first + 1 :]):
+        return None
+    return Relation(sides, operators) if operators else sides[0]
+
+
+def assignment(relation: Relation) -> Assignment | None:
+    r"""`name = value = ...` and `name \in set`."""
+    if any(operator != "=" for operator in relation.operators[1:]) or relation.operators[0] not in ("=", "in"):
+        return None
+    name = relation.sides[0]
+    single = _is_single_name(name)
+    if not single and not _is_compound_name(name):
+        return None
+    return Assignment(render(name), relation.sides[1:], single)
+
+
+def _is_single_name(form: Form) -> bool:
+    if isinstance(form, Collection):
+        return form.kind == "tuple" and all(map(_is_single_name, form.items))
+    if not isinstance(form, Value) or form.unit:
+        return False
+    match form.expression:
+        case Variable():
+            return True
+        case Product((Variable(function), Variable())):
+            return function in _FUNCTION_NAMES
+    return False
+
+
+def _is_compound_name(form: Form) -> bool:
+    """`AB = 5` and `\\text{Area} = 5`: a name in an answer, though not one that a reference's equation could be reduced by."""
+    if isinstance(form, Words):
+        return bool(form.text)
+    if isinstance(form, Value) and not form.unit and isinstance(form.expression, Product):
+        factors = form.expression.factors
+        return len(factors) <= _MAX_NAME_FACTORS and all(isinstance(factor, Variable) and factor.name[:1].isupper() for factor in factors)
+    return False
+
+
+def named_values(form: Form) -> Form:
+    r"""A list of assignments as what it says: `x = 1, x = 2` is the list of 1 and 2, `x = 1, y = 2` the pair."""
+    if not isinstance(form, Collection) or form.kind != "list" or not all(isinstance(item, Relation) for item in form.items):
+        return form
+    assigned = [assignment(item) for item in form.items if isinstance(item, Relation)]
+    found = [item for item in assigned if item is not None and item.single_name and len(item.values) == 1]
+    if len(found) != len(form.items):
+        return form
+    names = [item.name for item in found]
+    values = tuple(item.values[0] for item in found)
+    if len({name.partition("_")[0] for name in names}) == 1:
+        return Collection("list", values)
+    if len(set(names)) == len(names) and names == sorted(names):
+        return Collection("tuple", values)
+    return form
+
+
+def same_relations(gold: Relation, answer: Relation, equal: Equal) -> tuple[bool, str]:
+    """Two relations: the same chain, the same chain read backwards, or multiples of one another."""
+    if gold.operators == answer.operators and all(map(equal, gold.sides, answer.sides)):
+        return True, "relation"
+    backwards = tuple(_FLIPPED.get(operator, operator) for operator in answer.operators[::-1])
+    if gold.operators == backwards and all(map(equal, gold.sides, answer.sides[::-1])):
+        return True, "relation_backwards"
+    one, other = assignment(gold), assignment(answer)
+    if one is not None and other is not None and one.name == other.name and len(answer.sides) + len(gold.sides) > 4:
+        if all(equal(one.values[-1], value) for value in (*one.values, *other.values)):
+            return True, "assignment"
+        return False, "assignment"
+    return _multiples(gold, answer, equal), "equation"
+
+
+def _multiples(gold: Relation, answer: Relation, equal: Equal) -> bool:
+    """One side brought over: a non-zero multiple for an equation, a positive one for an inequality."""
+    if len(gold.operators) != 1 or len(answer.operators) != 1:
+        return False
+    gold, answer = _upwards(gold), _upwards(answer)
+    operator = gold.operators[0]
+    if operator != answer.operators[0] or operator not in ("=", "<", "<=", "!="):
+        return False
+    one, other = _difference(gold), _difference(answer)
+    if one is None or other is None:
+        return False
+    factor = exact.proportional(one.expression, other.expression)
+    if factor is not None:
+        return factor != 0 and (factor > 0 or operator in ("=", "!="))
+    if exact.rational(one.expression) is not None or exact.rational(other.expression) is not None:
+        return False  # an equation that is always true, or never, says nothing
+    negative = Value(Product((MINUS_ONE, other.expression)))
+    return equal(one, other) or (operator in ("=", "!=") and equal(one, negative))
+
+
+def _upwards(relation: Relation) -> Relation:
+    if relation.operators[0] in (">", ">="):
+        return Relation(relation.sides[::-1], (_FLIPPED[relation.operators[0]],))
+    return relation
+
+
+def _difference(relation: Relation) -> Value | None:
+    left, right = relation.sides
+    if not isinstance(left, Value) or not isinstance(right, Value):
+        return None
+    return Value(Sum((right.expression, Product((MINUS_ONE, left.expression)))))

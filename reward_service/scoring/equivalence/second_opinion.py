@@ -1,0 +1,174 @@
+r"""SymPy and math-verify as the last resort. May not end: runs under a worker's deadline.
+
+Found by reading math-verify 0.9.0, latex2sympy2-extended 1.11.0 and SymPy 1.14:
+
+- `math_verify.parse` with `ExprExtractionConfig` calls `sympy.parse_expr` on the text, which evaluates it; with a fallback mode it
+  returns bare strings, which `verify` compares as strings. Its unit pattern strips `t`, `m`, `c`, `h` and so reads `2t` as 2. Its time
+  limits are `signal.alarm`. None of this is used: we call `latex2sympy` and `verify` alone.
+- `latex2sympy` builds trees from an ANTLR grammar, but its numbers go through `sympy.Number(str)`, which calls `sympify`, which
+  evaluates; the text there is digits only by grammar. `convert_number` and `variable_values` do the same. `_Reader` reads numbers
+  as exact rationals instead, and `no_text_evaluation` makes SymPy's text reader raise for as long as a stage here runs.
+- Its traps: symbols are lowercased (`X` equals `x`), a base suffix is dropped (`25_6` is 25), `2(3)` and `2 3` are mixed numbers (5),
+  `\gamma` is Euler's constant, `\operatorname{zeros}(10^9)` and its like allocate. Only the commands of `_COMMANDS` pass.
+- `verify` rounds floats to six places, chops small differences to zero, unwraps `x = 5`, takes a set for a tuple and an open interval
+  for a pair, sorts, and compares unparsed strings. It sees single expressions without commas and relations only, without floats, and
+  what it calls equal counts only where numbers do not refute it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
+
+_COMMANDS = frozenset(
+    "frac sqrt int sum prod lim infty pi to rightarrow sin cos tan cot sec csc ln log exp cdot times left right theta alpha beta lambda mu "
+    "sigma phi omega partial binom".split()
+)
+_COMMAND = re.compile(r"\\([a-zA-Z]+|.)")
+_PLAIN = re.compile(r"[0-9A-Za-z+\-*/^_=(){}|!. \\]*")
+_UNREADABLE = re.compile(r"\d_|\d\s*\(|\d\s+\d|\.\d*\.")  # what that grammar reads in its own way
+
+
+@contextlib.contextmanager
+def no_text_evaluation() -> Iterator[None]:
+    """While this is active, SymPy turns no text into an expression: its one way to `eval` raises."""
+    from sympy.parsing import sympy_parser
+
+    readers: Any = sympy_parser
+    saved = readers.parse_expr, readers.eval_expr
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("text is never evaluated")
+
+    readers.parse_expr = readers.eval_expr = refuse
+    try:
+        yield
+    finally:
+        readers.parse_expr, readers.eval_expr = saved
+
+
+def simplifies_to_zero(one: Expression, other: Expression) -> bool | None:
+    """Whether SymPy finds the difference to be zero: yes, no, or it does not know."""
+    import sympy
+
+    with no_text_evaluation():
+        try:
+            difference = _to_sympy(one) - _to_sympy(other)
+            for candidate in (difference, sympy.simplify(difference), sympy.simplify(sympy.sqrtdenest(difference))):
+                if candidate == 0 or candidate.is_zero:
+                    return True
+            return False if difference.is_zero is False and not difference.free_symbols else None
+        except _SYMPY_ERRORS:
+            return None
+
+
+# SymPy raises these and more from its depths on valid input; they are no finding. RecursionError and MemoryError end the item.
+_SYMPY_ERRORS = (ArithmeticError, AttributeError, KeyError, IndexError, NotImplementedError, TypeError, ValueError)
+
+
+def _to_sympy(expression: Expression) -> Any:
+    import sympy
+
+    match expression:
+        case Number(value):
+            return sympy.Rational(value.numerator, value.denominator)
+        case Constant(name):
+            return {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "oo": sympy.oo, "deg": sympy.pi / 180}[name]
+        case Variable(name):
+            return sympy.Symbol(name, real=True)
+        case Sum(terms):
+            return sympy.Add(*map(_to_sympy, terms))
+        case Product(factors):
+            return sympy.Mul(*map(_to_sympy, factors))
+        case Power(Number(base), Number(exponent)) if base < 0 and exponent.denominator % 2:
+            root = sympy.Pow(sympy.Rational(-base.numerator, base.denominator), sympy.Rational(exponent.numerator, exponent.denominator))
+            return -root if exponent.numerator % 2 else root
+        case Power(base_tree, exponent_tree):
+            return sympy.Pow(_to_sympy(base_tree), _to_sympy(exponent_tree))
+        case Apply(name, arguments):
+            return _function(name)(*map(_to_sympy, arguments))
+
+
+def _function(name: str) -> Any:
+    import sympy
+
+    names = {
+        "abs": sympy.Abs, "arcsin": sympy.asin, "arccos": sympy.acos, "arctan": sympy.atan, "arccot": sympy.acot, "arcsec": sympy.asec,
+        "arccsc": sympy.acsc, "sgn": sympy.sign, "max": sympy.Max, "min": sympy.Min, "ceiling": sympy.ceiling,
+        "gcd": sympy.gcd, "lcm": sympy.lcm,
+    }  # fmt: skip
+    plain = "sin cos tan cot sec csc sinh cosh tanh coth log floor factorial binomial re im".split()
+    if name in names:
+        return names[name]
+    return getattr(sympy, name) if name in plain else sympy.Function(name)
+
+
+def math_verify_agrees(gold: str, answer: str) -> bool:
+    r"""What math-verify says of two texts beyond our own grammar: integrals, sums, limits (`\int_0^1 x dx` against `\frac{1}{2}`)."""
+    trees = [_read(text) for text in (gold, answer)]
+    if any(tree is None for tree in trees):
+        return False
+    import math_verify
+
+    with no_text_evaluation():
+        if not _numbers_agree(*trees):
+            return False
+        return bool(math_verify.verify(trees[0], trees[1], float_rounding=15, timeout_seconds=None))
+
+
+def _readable(text: str) -> bool:
+    commands = {match[1] for match in _COMMAND.finditer(text)}
+    return bool(_PLAIN.fullmatch(text)) and commands <= _COMMANDS and not _UNREADABLE.search(text)
+
+
+def _read(text: str) -> Any | None:
+    if not _readable(text):
+        return None
+    with no_text_evaluation():
+        try:
+            return _reader().parse(text)
+        except Exception:  # noqa: BLE001
+            # The generated grammar raises bare Exception for whatever it does not know; that is "unreadable", never a verdict of its own.
+            return None
+
+
+def _reader() -> Any:
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+
+    return _reader_class()(is_real=True, config=ConversionConfig(interpret_as_mixed_fractions=False, lowercase_symbols=False))
+
+
+@functools.lru_cache(maxsize=1)
+def _reader_class() -> Any:
+    import sympy
+    from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
+
+    class Reader(_Latex2Sympy):  # type: ignore[misc]
+        """The LaTeX reader with exact numbers, read without SymPy's text reader."""
+
+        def parse_number(self, text: str) -> Any:
+            value = Fraction(text.replace(",", ""))
+            return sympy.Rational(value.numerator, value.denominator)
+
+    return Reader
+
+
+def _numbers_agree(gold: Any, answer: Any) -> bool:
+    """Both have a value at fixed points, and it is the same to thirty digits; without numbers there is no agreement."""
+    import sympy
+
+    if not all(isinstance(tree, sympy.Expr) for tree in (gold, answer)):
+        return False
+    symbols = sorted(gold.free_symbols | answer.free_symbols, key=str)
+    for shift in (0, 1):
+        point = {symbol: sympy.Rational(17 + 6 * index + shift, 13) for index, symbol in enumerate(symbols)}
+        left, right = (tree.subs(point).doit().evalf(40) for tree in (gold, answer))
+        if not (left.is_number and right.is_number) or not abs(left - right) <= sympy.Float("1e-30", 40) * (1 + abs(left)):
+            return False
+    return True

@@ -1,0 +1,153 @@
+"""Cut normalised LaTeX, or the plain notation that people mix with it, into tokens. One pass, linear."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from reward_service.scoring.equivalence.limits import MAX_TOKENS, check_count
+
+
+class NotMath(Exception):
+    """The text is not written in the grammar; it is read as words instead."""
+
+
+class Token(NamedTuple):
+    """`kind` is one of `number letter constant function command text open close comma relation setop pm unit_mark op begin end`."""
+
+    kind: str
+    text: str
+
+
+_TOKEN = re.compile(
+    r"""
+    \\text\s*\{(?P<text>[^{}]*)\}
+  | \\begin\s*\{(?P<begin>[a-zA-Z]+\*?)\}
+  | \\end\s*\{(?P<end>[a-zA-Z]+\*?)\}
+  | \\mathbb\s*\{?\s*(?P<named>[A-Z])\s*\}?
+  | (?P<number>\d+(?:\.\d+)?[eE][+-]?\d+|\d+\.(?=\s*\\overline)|\d+(?:\.\d+)?|\.\d+)
+  | (?P<row>\x02)
+  | \\(?P<command>[a-zA-Z]+|[{}|&#_])
+  | (?P<word>[A-Za-z]+)
+  | (?P<space>\s+)
+  | (?P<char>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+FUNCTIONS = frozenset(
+    "sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan arccot arcsec arccsc log ln lg exp max min gcd lcm sgn re im".split()
+)
+_ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "Re": "re", "Im": "im", "arsinh": "arcsinh", "tg": "tan", "ctg": "cot"}
+_CONSTANTS = {"pi": "pi", "infty": "oo", "infinity": "oo", "inf": "oo", "imath": "i"}
+_COMMAND_OPERATORS = {"times": "*", "cdot": "*", "div": "/", "pm": "pm", "mp": "mp"}
+_RELATIONS = {"=": "=", "<": "<", ">": ">"}
+_COMMAND_RELATIONS = {"le": "<=", "ge": ">=", "neq": "!=", "in": "in", "approx": "approx", "equiv": "equiv", "sim": "sim"}
+_COMMAND_SETS = {"cup": "\\cup", "cap": "\\cap", "setminus": "\\setminus", "backslash": "\\setminus"}
+_STRUCTURE = frozenset("frac sqrt binom overline bar vec hat tilde lfloor rfloor lceil rceil circ dollar".split())
+_GREEK = frozenset(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho varrho sigma tau upsilon phi varphi "
+    "chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar".split()
+)
+_SEPARATING = {"or": "or", "and": "and"}
+# Abbreviations that are a unit when they stand behind a number; whoever means letters writes them with a product sign.
+UNITS = frozenset("cm mm km kg mg ml mL kW kJ Hz kHz hr hrs min sec mph kmh km/h ft lb lbs oz yd mi rpm deg rad cc".split())
+MAX_LETTERS = 3  # a longer run of bare letters is a word, not a product
+
+
+def tokenize(text: str) -> list[Token]:
+    """The tokens of a normalised text.
+
+    Raises:
+        NotMath: a character or command that is not of the grammar.
+        LimitExceeded: too many tokens.
+    """
+    tokens: list[Token] = []
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or ""
+        if kind != "space":
+            _READERS[kind](match[kind], tokens)
+    check_count(len(tokens), MAX_TOKENS, "max_tokens")
+    return tokens
+
+
+def _text(body: str, tokens: list[Token]) -> None:
+    words = body.strip()
+    if words.casefold() in _SEPARATING:
+        tokens.append(Token("comma", words.casefold()))
+    elif words:
+        tokens.append(Token("text", " ".join(words.split())))
+
+
+def _word(word: str, tokens: list[Token]) -> None:
+    if word in _SEPARATING:
+        tokens.append(Token("comma", word))
+    elif word in FUNCTIONS or word in _ALIASES:
+        tokens.append(Token("function", _ALIASES.get(word, word)))
+    elif word in _CONSTANTS:
+        tokens.append(Token("constant", _CONSTANTS[word]))
+    elif word == "sqrt":
+        tokens.append(Token("command", "sqrt"))
+    elif len(word) > MAX_LETTERS or (word in UNITS and tokens and tokens[-1].kind == "number"):
+        tokens.append(Token("text", word))
+    else:
+        tokens.extend(Token("letter", letter) for letter in word)
+
+
+def _command(name: str, tokens: list[Token]) -> None:
+    if name in FUNCTIONS or name in _ALIASES:
+        tokens.append(Token("function", _ALIASES.get(name, name)))
+    elif name in _CONSTANTS:
+        tokens.append(Token("constant", _CONSTANTS[name]))
+    elif name in _COMMAND_OPERATORS:
+        sign = _COMMAND_OPERATORS[name]
+        tokens.append(Token("pm" if sign in ("pm", "mp") else "op", sign))
+    elif name in _COMMAND_RELATIONS:
+        tokens.append(Token("relation", _COMMAND_RELATIONS[name]))
+    elif name in _COMMAND_SETS:
+        tokens.append(Token("setop", _COMMAND_SETS[name]))
+    elif name in _GREEK:
+        tokens.append(Token("letter", name))
+    elif name in ("{", "}"):
+        tokens.append(Token("open" if name == "{" else "close", "\\" + name))
+    elif name == "emptyset":
+        tokens.append(Token("named", "emptyset"))
+    elif name in ("langle", "rangle"):
+        tokens.append(Token("open", "(") if name == "langle" else Token("close", ")"))
+    elif name in _STRUCTURE:
+        tokens.append(Token("command", name))
+    else:
+        raise NotMath(f"command {name}")
+
+
+def _char(char: str, tokens: list[Token]) -> None:
+    if char in "([{":
+        tokens.append(Token("open", char))
+    elif char in ")]}":
+        tokens.append(Token("close", char))
+    elif char in ",;":
+        tokens.append(Token("comma", char))
+    elif char in _RELATIONS:
+        tokens.append(Token("relation", char))
+    elif char in "+-*/^_!|:'&%":
+        tokens.append(Token("op", char))
+    else:
+        raise NotMath(f"character {char!r}")
+
+
+def _as(kind: str, text: str | None = None) -> Callable[[str, list[Token]], None]:
+    return lambda found, tokens: tokens.append(Token(kind, found if text is None else text))
+
+
+_READERS: dict[str, Callable[[str, list[Token]], None]] = {
+    "text": _text,
+    "word": _word,
+    "command": _command,
+    "char": _char,
+    "begin": _as("begin"),
+    "end": _as("end"),
+    "named": _as("named"),
+    "number": _as("number"),
+    "row": _as("op", "\\\\"),
+}
