@@ -17,6 +17,7 @@ from reward_service.wiring import Machine
 from reward_service.workers import WorkerStats
 from sandbox.fake import FakeSandbox
 from sandbox.interface import Job, RunResult, SandboxUnavailable, Status
+from sandbox.selfcheck import Finding
 
 FENCE = "```"
 RIGHT = "<think>We add the two numbers.</think>The answer is $\\boxed{4}$."
@@ -48,6 +49,11 @@ def adding(job: Job, index: int) -> RunResult:
     return RunResult(index, Status.FINISHED, stdout=f"{total}\n".encode(), exit_code=0)
 
 
+async def conforming(sandbox: object) -> list[Finding]:
+    """The list that a real sandbox passes and a scripted one cannot; tests/sandbox runs it."""
+    return [Finding("everything", ok=True, detail="holds")]
+
+
 @dataclass
 class Console:
     """The command line, on a machine of fakes."""
@@ -76,6 +82,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Console:
         return Machine(settings, InlinePool(), FakeSandbox(adding))
 
     monkeypatch.setattr(cli, "build_machine", build)
+    monkeypatch.setattr("reward_service.offline.selftest.run_selfcheck", conforming)
     monkeypatch.chdir(tmp_path)
     return console
 
@@ -260,6 +267,16 @@ def test_selftest_tells_what_is_weaker(run: Console, monkeypatch: pytest.MonkeyP
     assert result.exit_code == cli.Exit.FINE
     assert "Delegate=yes" in result.output
     assert "cache folder" not in result.output
+
+
+def test_selftest_names_a_promise_that_does_not_hold(run: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(sandbox: object) -> list[Finding]:
+        return [Finding("no network", ok=False, detail="escaped: socket family 2", advice="")]
+
+    monkeypatch.setattr("reward_service.offline.selftest.run_selfcheck", broken)
+    result = run("selftest")
+    assert result.exit_code == cli.Exit.MACHINE
+    assert "no network" in result.output
 
 
 def test_selftest_minds_the_settings(run: Console, monkeypatch: pytest.MonkeyPatch) -> None:
