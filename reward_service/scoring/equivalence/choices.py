@@ -14,7 +14,10 @@ MAX_SHOWN_CHARS = 500
 _PREFIX = r"(?:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)(?:\s+is)?\s*:?\s*)?"
 _LETTER = re.compile(_PREFIX + r"[(\[]?\s*(?P<letter>[A-Za-z])\s*[)\]]?\s*[.:)]?", re.IGNORECASE)
 _LETTER_AND_TEXT = re.compile(_PREFIX + r"(?:[(\[]\s*(?P<one>[A-Z])\s*[)\]][.:]?|(?P<two>[A-Z])\s*[.:)])\s*(?P<text>\S.*)", re.IGNORECASE)
-_ANOTHER_LETTER = re.compile(r"[(\[]\s*[A-Za-z]\s*[)\]]|(?<![A-Za-z])[A-Z]\s*[.:)]|(?<![A-Za-z])(?:or|and|not)(?![A-Za-z])|[,;&/]|^\s*[A-Za-z]\s*$")
+_WRAPPED = re.compile(r"\{\s*(\(?[A-Za-z]\)?)\s*\}")
+_ANOTHER_LETTER = re.compile(
+    r"[(\[]\s*[A-Za-z]\s*[)\]]|(?<![A-Za-z])[A-Z]\s*[.:)]|(?<![A-Za-z])(?:or|and|not)(?![A-Za-z])|[,;&/]|^\s*[A-Za-z]\s*$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,9 @@ def _decide(named: _Named, reference: str, letter: str, choices: list[str]) -> t
 
 def _named(answer: str) -> _Named:
     check_text(answer)
-    text = normalize(answer).replace("{", " ").replace("}", " ").strip() if _is_wrapped(answer) else normalize(answer)
+    text = normalize(answer)
+    wrapped = _WRAPPED.fullmatch(text)
+    text = wrapped[1] if wrapped else text
     letter = _LETTER.fullmatch(text.strip())
     if letter:
         return _Named(letter["letter"].upper(), "")
@@ -104,10 +109,6 @@ def _named(answer: str) -> _Named:
     if both:
         return _Named((both["one"] or both["two"]).upper(), both["text"].strip())
     return _Named("", text if plain_words(text) else "")
-
-
-def _is_wrapped(answer: str) -> bool:
-    return bool(re.fullmatch(r"\s*\{\s*\(?[A-Za-z]\)?\s*\}\s*", answer))
 
 
 def _matching(text: str, choices: list[str]) -> list[int]:

@@ -25,19 +25,29 @@ def same_expressions(gold: Expression, answer: Expression) -> Finding:
     if _has_infinity(gold) or _has_infinity(answer):
         signs = [_infinity_sign(side) for side in (gold, answer)]
         return Finding(None not in signs and signs[0] == signs[1], "infinity")
-    if exact.equal(gold, answer):
-        return Finding(True, "exact")
+    if gold == answer and not exact.divides_by_zero(gold):
+        return Finding(True, "identical_tree")
     values = [exact.rational(side) for side in (gold, answer)]
     if None not in values:
-        return Finding(False, "exact", f"{float(values[0] or 0):.8g} against {float(values[1] or 0):.8g}" if _small(values) else "")
+        return Finding(values[0] == values[1], "exact", _witness(values))
+    # Numbers before algebra: they refute a wrong answer long before its powers are multiplied out.
     found, witness = numeric.compare(gold, answer)
     if found is numeric.Evidence.REFUTED:
         return Finding(False, "numeric", witness)
-    if found is numeric.Evidence.AGREES:
+    if exact.equal(gold, answer):
+        return Finding(True, "exact")
+    agrees = found is numeric.Evidence.AGREES
+    if agrees and any(any(numeric.variables(side)) for side in (gold, answer)):
         return Finding(True, "numeric")
     if not exact.within_limits(gold) or not exact.within_limits(answer):
         return Finding(False, "too_big")  # SymPy would build the number
-    return Finding(second_opinion.simplifies_to_zero(gold, answer) is True, "sympy")
+    # Constants may differ by less than any digit that was looked at (5 and 5 + e^-1000), which SymPy often knows.
+    zero = second_opinion.simplifies_to_zero(gold, answer)
+    return Finding(zero is True or (agrees and zero is None), "sympy" if zero is not None else "numeric")
+
+
+def _witness(values: Sequence[Fraction | None]) -> str:
+    return f"{float(values[0] or 0):.8g} against {float(values[1] or 0):.8g}" if _small(values) and values[0] != values[1] else ""
 
 
 def _small(values: Sequence[Fraction | None]) -> bool:

@@ -7,12 +7,22 @@ generators may depend on each other (`sin^2 + cos^2`).
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import math
 from collections.abc import Mapping
 from fractions import Fraction
 
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
-from reward_service.scoring.equivalence.limits import MAX_EXPONENT, MAX_FACTORIAL, MAX_POWER_BITS, MAX_TERMS, LimitExceeded, check_count
+from reward_service.scoring.equivalence.limits import (
+    MAX_EXPONENT,
+    MAX_FACTORIAL,
+    MAX_KEY_CHARS,
+    MAX_POWER_BITS,
+    MAX_PRODUCTS,
+    LimitExceeded,
+    check_count,
+)
 
 Monomial = tuple[tuple[str, Fraction], ...]  # sorted generators with their exponents
 Polynomial = dict[Monomial, Fraction]
@@ -24,34 +34,13 @@ _ROOT = "root:"  # generators that are positive integers under a root
 
 def equal(one: Expression, other: Expression) -> bool:
     """Whether equality is proved. False says nothing."""
-    if one == other:
-        return True
-    try:
-        top_one, bottom_one = quotient(one)
-        top_other, bottom_other = quotient(other)
-        return not _added(_multiplied(top_one, bottom_other), _multiplied(top_other, bottom_one), -1)
-    except (LimitExceeded, ZeroDivisionError):
-        return False
-
-
-def within_limits(expression: Expression) -> bool:
-    """Whether the expression can be multiplied out within the bounds; if not, no stage may try."""
-    try:
-        quotient(expression)
-    except LimitExceeded:
-        return False
-    except ZeroDivisionError:
-        return True
-    return True
+    crossed = _crossed(one, other)
+    return crossed is not None and crossed[0] == crossed[1]
 
 
 def proportional(one: Expression, other: Expression) -> Fraction | None:
-    """The rational factor by which polynomials `one` and `other` differ, if they do."""
-    try:
-        (top_one, bottom_one), (top_other, bottom_other) = quotient(one), quotient(other)
-        left, right = _multiplied(top_one, bottom_other), _multiplied(top_other, bottom_one)
-    except (LimitExceeded, ZeroDivisionError):
-        return None
+    """The rational factor by which `one` and `other` differ, if they provably do."""
+    left, right = _crossed(one, other) or ({}, {})
     if not left or left.keys() != right.keys():
         return None
     key = next(iter(left))
@@ -61,46 +50,193 @@ def proportional(one: Expression, other: Expression) -> Fraction | None:
 
 def rational(expression: Expression) -> Fraction | None:
     """The expression's value, if it is provably rational."""
+    found = _outcome(expression)
+    return None if isinstance(found, str) else _rational(found)
+
+
+def within_limits(expression: Expression) -> bool:
+    """Whether the expression can be multiplied out within the bounds; if not, no stage may try."""
+    return _outcome(expression) != _TOO_BIG
+
+
+def divides_by_zero(expression: Expression) -> bool:
+    """Whether the expression provably has no value."""
+    return _outcome(expression) == _UNDEFINED
+
+
+_TOO_BIG, _UNDEFINED = "too_big", "undefined"
+
+
+@functools.lru_cache(maxsize=1024)
+def _outcome(expression: Expression) -> Quotient | str:
     try:
-        top, bottom = quotient(expression)
-    except (LimitExceeded, ZeroDivisionError):
+        return _Algebra().quotient(expression)
+    except LimitExceeded:
+        return _TOO_BIG
+    except ZeroDivisionError:
+        return _UNDEFINED
+
+
+def _crossed(one: Expression, other: Expression) -> tuple[Polynomial, Polynomial] | None:
+    left, right = _outcome(one), _outcome(other)
+    if isinstance(left, str) or isinstance(right, str):
         return None
+    algebra = _Algebra()
+    try:
+        return algebra.multiplied(left[0], right[1]), algebra.multiplied(right[0], left[1])
+    except LimitExceeded:
+        return None
+
+
+class _Algebra:
+    """One computation and the work that it has left."""
+
+    def __init__(self) -> None:
+        self._products = 0
+
+    def quotient(self, expression: Expression) -> Quotient:
+        """Numerator and denominator.
+
+        Raises:
+            LimitExceeded: too much to multiply out.
+            ZeroDivisionError: it divides by zero.
+        """
+        match expression:
+            case Number(value):
+                return _constant(value), _constant(Fraction(1))
+            case Constant("i"):
+                return {(("i", Fraction(1)),): Fraction(1)}, _constant(Fraction(1))
+            case Constant(name):
+                return _generator(f"const:{name}")
+            case Variable(name):
+                return _generator(f"var:{name}")
+            case Sum(terms):
+                return self._sum(terms)
+            case Product(factors):
+                return self._product(factors)
+            case Power(base, exponent):
+                return self._power(base, exponent)
+            case Apply(name, arguments):
+                return _applied(name, [self.quotient(argument) for argument in arguments])
+
+    def multiplied(self, one: Polynomial, other: Polynomial) -> Polynomial:
+        """The product of two polynomials, within the bounds."""
+        self._products += len(one) * len(other)
+        check_count(self._products, MAX_PRODUCTS, "max_products")
+        total: Polynomial = {}
+        for left, left_value in one.items():
+            for right, right_value in other.items():
+                factor, monomial = _monomial(left, right)
+                value = total.get(monomial, Fraction(0)) + left_value * right_value * factor
+                check_count(value.numerator.bit_length() + value.denominator.bit_length(), 2 * MAX_POWER_BITS, "max_power_bits")
+                if value:
+                    total[monomial] = value
+                else:
+                    total.pop(monomial, None)
+        return total
+
+    def _sum(self, terms: tuple[Expression, ...]) -> Quotient:
+        top, bottom = self.quotient(terms[0])
+        for term in terms[1:]:
+            other_top, other_bottom = self.quotient(term)
+            if other_bottom == bottom:
+                top = _added(top, other_top)
+            else:
+                top = _added(self.multiplied(top, other_bottom), self.multiplied(other_top, bottom))
+                bottom = self.multiplied(bottom, other_bottom)
+        return top, bottom
+
+    def _product(self, factors: tuple[Expression, ...]) -> Quotient:
+        top, bottom = self.quotient(factors[0])
+        for factor in factors[1:]:
+            other_top, other_bottom = self.quotient(factor)
+            top, bottom = self.multiplied(top, other_top), self.multiplied(bottom, other_bottom)
+        return top, bottom
+
+    def _power(self, base_tree: Expression, exponent_tree: Expression) -> Quotient:
+        # Each subtree is worked out once: twice would double the work at every level of nesting.
+        base, exponent = self.quotient(base_tree), self.quotient(exponent_tree)
+        power = _rational(exponent)
+        if power is None:
+            return _generator(f"({_key(base)})^({_key(exponent)})")
+        if power.denominator == 1:
+            return self._whole_power(base, int(power))
+        value = _rational(base)
+        if value is not None:
+            return self._root(value, power)
+        if isinstance(base_tree, Variable) or (isinstance(base_tree, Constant) and base_tree.name != "i"):
+            ((name, _),) = next(iter(base[0]))
+            return _generator(name, power)
+        # Another base stays whole under the fraction of the exponent; the whole part of the exponent is multiplied out.
+        whole = math.floor(power)
+        left_top, left_bottom = self._whole_power(base, whole)
+        right_top, right_bottom = _generator(f"({_key(base)})", power - whole)
+        return self.multiplied(left_top, right_top), self.multiplied(left_bottom, right_bottom)
+
+    def _whole_power(self, base: Quotient, power: int) -> Quotient:
+        top, bottom = base
+        if power < 0:
+            if not top:
+                raise ZeroDivisionError
+            top, bottom, power = bottom, top, -power
+        return self._repeated(top, power), self._repeated(bottom, power)
+
+    def _repeated(self, polynomial: Polynomial, power: int) -> Polynomial:
+        if len(polynomial) <= 1:
+            for monomial, value in polynomial.items():
+                check_count(power * _bits(value), MAX_POWER_BITS, "max_power_bits")
+                factor, scaled = _monomial(tuple((name, exponent * power) for name, exponent in monomial), ())
+                return {scaled: value**power * factor}
+            return {} if power else _constant(Fraction(1))
+        check_count(power, MAX_EXPONENT, "max_exponent")
+        result = _constant(Fraction(1))
+        for _ in range(power):
+            result = self.multiplied(result, polynomial)
+        return result
+
+    def _root(self, value: Fraction, power: Fraction) -> Quotient:
+        """A rational number to a fractional power: roots of its prime factors. An odd root of a negative number is the real one."""
+        if value == 0:
+            if power < 0:
+                raise ZeroDivisionError
+            return {}, _constant(Fraction(1))
+        check_count(_bits(value) * math.ceil(abs(power)), MAX_POWER_BITS, "max_power_bits")
+        sign: Polynomial = _constant(Fraction(1))
+        if value < 0:
+            if power.denominator % 2:
+                sign = _constant(Fraction(-1 if power.numerator % 2 else 1))
+            elif power.denominator == 2:
+                sign = self._repeated({(("i", Fraction(1)),): Fraction(1)}, power.numerator % 4)
+            else:
+                return _generator(f"({value})^({power})")
+        exponents: dict[str, Fraction] = {}
+        for number, direction in ((abs(value.numerator), 1), (value.denominator, -1)):
+            for prime, count in _factors(number).items():
+                name = f"{_ROOT}{prime}"
+                exponents[name] = exponents.get(name, Fraction(0)) + direction * count * power
+        factor, monomial = _monomial(tuple(exponents.items()), ())
+        return self.multiplied(sign, {monomial: factor}), _constant(Fraction(1))
+
+
+def _bits(value: Fraction) -> int:
+    return max(value.numerator.bit_length(), value.denominator.bit_length())
+
+
+def _rational(quotient: Quotient) -> Fraction | None:
+    top, bottom = quotient
     if set(top) <= {_ONE} and set(bottom) == {_ONE}:
         return top.get(_ONE, Fraction(0)) / bottom[_ONE]
     return None
 
 
-def quotient(expression: Expression) -> Quotient:
-    """Numerator and denominator.
-
-    Raises:
-        LimitExceeded: too big to multiply out.
-        ZeroDivisionError: it divides by zero.
-    """
-    match expression:
-        case Number(value):
-            return _constant(value), _constant(Fraction(1))
-        case Constant("i"):
-            return {(("i", Fraction(1)),): Fraction(1)}, _constant(Fraction(1))
-        case Constant(name):
-            return _generator(f"const:{name}")
-        case Variable(name):
-            return _generator(f"var:{name}")
-        case Sum(terms):
-            return _sum(terms)
-        case Product(factors):
-            return _product(factors)
-        case Power(base, exponent):
-            return _power(base, exponent)
-        case Apply(name, arguments):
-            return _apply(name, arguments)
-
-
-def key(expression: Expression) -> str:
-    """A text that equal trees share; many equal expressions share it too."""
-    top, bottom = quotient(expression)
+def _key(quotient: Quotient) -> str:
+    """A text that only equal expressions share. Long ones are cut by their digest, or nesting would multiply their length."""
+    top, bottom = quotient
+    if not bottom:
+        raise ZeroDivisionError
     scale = bottom[min(bottom)]
-    return f"{_text(top, scale)}/{_text(bottom, scale)}"
+    text = f"{_text(top, scale)}/{_text(bottom, scale)}"
+    return text if len(text) < MAX_KEY_CHARS else hashlib.sha256(text.encode()).hexdigest()
 
 
 def _text(polynomial: Polynomial, scale: Fraction) -> str:
@@ -118,26 +254,6 @@ def _generator(name: str, exponent: Fraction = Fraction(1)) -> Quotient:
     return {((name, exponent),): Fraction(1)}, one
 
 
-def _sum(terms: tuple[Expression, ...]) -> Quotient:
-    top, bottom = quotient(terms[0])
-    for term in terms[1:]:
-        other_top, other_bottom = quotient(term)
-        if other_bottom == bottom:
-            top = _added(top, other_top)
-        else:
-            top = _added(_multiplied(top, other_bottom), _multiplied(other_top, bottom))
-            bottom = _multiplied(bottom, other_bottom)
-    return top, bottom
-
-
-def _product(factors: tuple[Expression, ...]) -> Quotient:
-    top, bottom = quotient(factors[0])
-    for factor in factors[1:]:
-        other_top, other_bottom = quotient(factor)
-        top, bottom = _multiplied(top, other_top), _multiplied(bottom, other_bottom)
-    return top, bottom
-
-
 def _added(one: Polynomial, other: Polynomial, sign: int = 1) -> Polynomial:
     total = dict(one)
     for monomial, value in other.items():
@@ -146,21 +262,6 @@ def _added(one: Polynomial, other: Polynomial, sign: int = 1) -> Polynomial:
             total[monomial] = rest
         else:
             total.pop(monomial, None)
-    return total
-
-
-def _multiplied(one: Polynomial, other: Polynomial) -> Polynomial:
-    check_count(len(one) * len(other), MAX_TERMS * 20, "max_terms")
-    total: Polynomial = {}
-    for left, left_value in one.items():
-        for right, right_value in other.items():
-            factor, monomial = _monomial(left, right)
-            value = total.get(monomial, Fraction(0)) + left_value * right_value * factor
-            if value:
-                total[monomial] = value
-            else:
-                total.pop(monomial, None)
-    check_count(len(total), MAX_TERMS, "max_terms")
     return total
 
 
@@ -181,72 +282,6 @@ def _monomial(left: Monomial, right: Monomial) -> tuple[Fraction, Monomial]:
     return factor, tuple(sorted((name, exponent) for name, exponent in exponents.items() if exponent))
 
 
-def _power(base: Expression, exponent: Expression) -> Quotient:
-    power = rational(exponent)
-    if power is None:
-        return _generator(f"({key(base)})^({key(exponent)})")
-    top, bottom = quotient(base)
-    if power.denominator == 1:
-        return _whole_power(top, bottom, int(power))
-    value = rational(base)
-    if value is not None:
-        return _root(value, power)
-    if isinstance(base, Variable) or (isinstance(base, Constant) and base.name != "i"):
-        ((name, _),) = next(iter(top))
-        return _generator(name, power)
-    # Another base stays whole under the fraction of the exponent; the whole part of the exponent is multiplied out.
-    whole = math.floor(power)
-    left_top, left_bottom = _whole_power(top, bottom, whole)
-    right_top, right_bottom = _generator(f"({key(base)})", power - whole)
-    return _multiplied(left_top, right_top), _multiplied(left_bottom, right_bottom)
-
-
-def _whole_power(top: Polynomial, bottom: Polynomial, power: int) -> Quotient:
-    if power < 0:
-        if not top:
-            raise ZeroDivisionError
-        top, bottom, power = bottom, top, -power
-    return _repeated(top, power), _repeated(bottom, power)
-
-
-def _repeated(polynomial: Polynomial, power: int) -> Polynomial:
-    if len(polynomial) <= 1:
-        for monomial, value in polynomial.items():
-            check_count(power * max(value.numerator.bit_length(), value.denominator.bit_length()), MAX_POWER_BITS, "max_power_bits")
-            factor, scaled = _monomial(tuple((name, exponent * power) for name, exponent in monomial), ())
-            return {scaled: value**power * factor}
-        return {} if power else _constant(Fraction(1))
-    check_count(power, MAX_EXPONENT, "max_exponent")
-    result = _constant(Fraction(1))
-    for _ in range(power):
-        result = _multiplied(result, polynomial)
-    return result
-
-
-def _root(value: Fraction, power: Fraction) -> Quotient:
-    """A rational number to a fractional power: roots of its prime factors. An odd root of a negative number is the real one."""
-    if value == 0:
-        if power < 0:
-            raise ZeroDivisionError
-        return {}, _constant(Fraction(1))
-    check_count(max(value.numerator.bit_length(), value.denominator.bit_length()) * math.ceil(abs(power)), MAX_POWER_BITS, "max_power_bits")
-    sign: Polynomial = _constant(Fraction(1))
-    if value < 0:
-        if power.denominator % 2:
-            sign = _constant(Fraction(-1 if power.numerator % 2 else 1))
-        elif power.denominator == 2:
-            sign = _repeated({(("i", Fraction(1)),): Fraction(1)}, power.numerator % 4)
-        else:
-            return _generator(f"({value})^({power})")
-    exponents: dict[str, Fraction] = {}
-    for number, direction in ((abs(value.numerator), 1), (value.denominator, -1)):
-        for prime, count in _factors(number).items():
-            name = f"{_ROOT}{prime}"
-            exponents[name] = exponents.get(name, Fraction(0)) + direction * count * power
-    factor, monomial = _monomial(tuple(exponents.items()), ())
-    return _multiplied(sign, {monomial: factor}), _constant(Fraction(1))
-
-
 def _factors(number: int) -> Mapping[int, int]:
     """Prime factors by trial division; what is left beyond the limit stays whole, unless it is a square."""
     factors: dict[int, int] = {}
@@ -263,14 +298,13 @@ def _factors(number: int) -> Mapping[int, int]:
     return factors
 
 
-def _apply(name: str, arguments: tuple[Expression, ...]) -> Quotient:
-    values = [rational(argument) for argument in arguments]
-    known = _known(name, [value for value in values if value is not None]) if None not in values else None
-    if known is not None:
-        return _constant(known), _constant(Fraction(1))
-    if name == "log" and values[0] is not None and values[1] is not None and values[0] == values[1] > 0 != values[1] - 1:
-        return _constant(Fraction(1)), _constant(Fraction(1))
-    return _generator(f"{name}({', '.join(map(key, arguments))})")
+def _applied(name: str, arguments: list[Quotient]) -> Quotient:
+    values = [value for value in map(_rational, arguments) if value is not None]
+    if len(values) == len(arguments):
+        known = _known(name, values)
+        if known is not None:
+            return _constant(known), _constant(Fraction(1))
+    return _generator(f"{name}({', '.join(map(_key, arguments))})")
 
 
 def _known(name: str, values: list[Fraction]) -> Fraction | None:
@@ -283,6 +317,8 @@ def _known(name: str, values: list[Fraction]) -> Fraction | None:
         return Fraction(math.ceil(values[0]))
     if name in ("max", "min"):
         return max(values) if name == "max" else min(values)
+    if name == "log" and values[0] == values[1] and values[1] > 0 and values[1] != 1:
+        return Fraction(1)
     if any(value.denominator != 1 for value in values):
         return None
     return _known_whole(name, [int(value) for value in values])

@@ -18,7 +18,8 @@ MAX_POSTFIX_RUN = 3  # `x!!!!` and deeper towers of factorials say nothing that 
 MAX_POWER_BITS = 20_000  # size of an exact integer power's result
 MAX_FACTORIAL = 300  # exact factorials and binomials
 MAX_EXPONENT = 64  # of a sum with several terms, when it is multiplied out
-MAX_TERMS = 1_500  # of a polynomial, when it is multiplied out
+MAX_PRODUCTS = 8_000  # of terms with terms, in one comparison
+MAX_KEY_CHARS = 2_000  # of the name of a generator
 MAX_FLOAT_EXPONENT = 100_000  # decimal exponent of a number in the numeric stage
 
 _OPENING, _CLOSING = "([{", ")]}"

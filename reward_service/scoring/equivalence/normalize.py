@@ -71,8 +71,9 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"==", "="),
         (r"\*\*", "^"),
         (r"\\text\s*\{\s*\}", " "),
-        # Plain content in a text command is the content: \text{5}, \text{C}, \text{(C)}.
-        (r"\\text\s*\{\s*(\(?[A-Za-z]\)?|[-+]?\d[\d.,]*)\s*\}", r" \1 "),
+        # Plain content in a text command is the content: \text{5}, \mathrm{e}; a lone letter or (C) only if nothing stands beside it.
+        (r"\\text\s*\{\s*([ei]|[-+]?\d[\d.,]*)\s*\}", r" \1 "),
+        (r"^\s*\\text\s*\{\s*(\(?[A-Za-z]\)?)\s*\}\s*$", r"\1"),
         (r" {2,}", " "),
     )
 )

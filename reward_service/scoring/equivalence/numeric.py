@@ -19,6 +19,7 @@ from reward_service.scoring.equivalence.limits import MAX_FACTORIAL, MAX_FLOAT_E
 
 DIGITS = 60
 AGREEING_DIGITS = 40  # the bound of a confirmation: two values differ by less than 1e-40 of their size, or the answer is refuted
+MAX_ARGUMENT_BITS = 2_000  # of what a trigonometric function is applied to
 _POINTS = 6
 _FEWEST_POINTS = 2  # at which both sides must have a value
 _SIGNS = ((1, 1), (1, 1), (-1, -1), (1, -1), (-1, 1), (1, 1))  # of variables with an even and an odd number
@@ -167,6 +168,8 @@ def _apply(name: str, arguments: list[Numeral]) -> Numeral:
     context = _context()
     first = arguments[0]
     if name in _PLAIN:
+        if first and context.mag(first) > MAX_ARGUMENT_BITS:
+            raise NoValue  # reducing it by pi would cost as many bits
         return getattr(context, name)(first)
     if name in _INVERSE:
         return getattr(context, _INVERSE[name])(first)

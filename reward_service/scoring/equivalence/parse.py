@@ -33,7 +33,7 @@ from reward_service.scoring.equivalence.forms import (
 )
 from reward_service.scoring.equivalence.limits import MAX_ITEMS, LimitExceeded, check_count, check_text
 from reward_service.scoring.equivalence.normalize import normalize, plain_words
-from reward_service.scoring.equivalence.tokens import NotMath, Token, tokenize
+from reward_service.scoring.equivalence.tokens import KNOWN_WORDS, MAX_LETTERS, NotMath, Token, tokenize
 
 _SPACE = re.compile(r"(?<![0-9A-Za-z.])\s+|\s+(?![0-9A-Za-z.])")  # `1 2` is not `12`
 
@@ -79,6 +79,8 @@ def _variants(text: str) -> list[str]:
 
 
 _BASED = re.compile(r"([0-9][0-9A-Za-z]*)\s*_\s*(?:\{\s*(\d{1,2})\s*\}|(\d{1,2}))")
+_SENTENCE = re.compile(r"[A-Za-z][A-Za-z' ,.;:?!-]* [A-Za-z' ,.;:?!-]*")
+_LONG_WORD = re.compile(rf"[A-Za-z]{{{MAX_LETTERS + 1},}}")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -87,6 +89,8 @@ def _read(text: str) -> Form:
     if based:
         digits, base = based[1].lower(), int(based[2] or based[3])
         return Based(digits.lstrip("0") or "0", base) if 2 <= base <= 36 and set(digits) <= set(_DIGITS[:base]) else Words(text)
+    if _SENTENCE.fullmatch(text) and any(word not in KNOWN_WORDS for word in _LONG_WORD.findall(text)):
+        return Words(plain_words(text))
     try:
         return _answer(tokenize(text))
     except NotMath:

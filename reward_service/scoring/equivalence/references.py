@@ -6,7 +6,6 @@ import re
 
 from reward_service.scoring.equivalence import exact
 from reward_service.scoring.equivalence.forms import Value, Words
-from reward_service.scoring.equivalence.limits import LimitExceeded
 from reward_service.scoring.equivalence.parse import Reading
 
 _UNFINISHED = re.compile(
@@ -33,7 +32,7 @@ def malformed(gold: str, reading: Reading) -> str | None:
     flat = _flattened(stripped)
     if (_UNFINISHED.search(flat) and not _WHOLE.search(flat)) or _HALF_FRACTION.search(flat) or _EMPTY_ARGUMENT.search(gold):
         return "unfinished_command"
-    if not all(_defined(form) for form in reading.forms if isinstance(form, Value)):
+    if any(exact.divides_by_zero(form.expression) for form in reading.forms if isinstance(form, Value)):
         return "undefined"
     return None
 
@@ -47,13 +46,3 @@ def _flattened(text: str) -> str:
             kept.append(char)
         depth += char == "{"
     return "".join(kept)
-
-
-def _defined(form: Value) -> bool:
-    try:
-        exact.quotient(form.expression)
-    except ZeroDivisionError:
-        return False
-    except LimitExceeded:
-        return True
-    return True

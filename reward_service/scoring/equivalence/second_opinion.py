@@ -60,10 +60,10 @@ def simplifies_to_zero(one: Expression, other: Expression) -> bool | None:
     with no_text_evaluation():
         try:
             difference = _to_sympy(one) - _to_sympy(other)
-            for candidate in (difference, sympy.simplify(difference), sympy.simplify(sympy.sqrtdenest(difference))):
-                if candidate == 0 or candidate.is_zero:
-                    return True
-            return False if difference.is_zero is False and not difference.free_symbols else None
+            if difference.is_zero is not None and not difference.free_symbols:
+                return bool(difference.is_zero)
+            denested = sympy.sqrtdenest(difference)
+            return True if denested.is_zero or sympy.simplify(denested).is_zero else None
         except _SYMPY_ERRORS:
             return None
 

@@ -53,6 +53,7 @@ _GREEK = frozenset(
 _SEPARATING = {"or": "or", "and": "and"}
 # Abbreviations that are a unit when they stand behind a number; whoever means letters writes them with a product sign.
 UNITS = frozenset("cm mm km kg mg ml mL kW kJ Hz kHz hr hrs min sec mph kmh km/h ft lb lbs oz yd mi rpm deg rad cc".split())
+KNOWN_WORDS = FUNCTIONS | _ALIASES.keys() | _CONSTANTS.keys() | {"sqrt"}
 MAX_LETTERS = 3  # a longer run of bare letters is a word, not a product
 
 
@@ -76,6 +77,8 @@ def _text(body: str, tokens: list[Token]) -> None:
     words = body.strip()
     if words.casefold() in _SEPARATING:
         tokens.append(Token("comma", words.casefold()))
+    elif len(words) == 1 and words.isalpha() and words.isascii() and (not tokens or tokens[-1].kind in ("comma", "open", "relation")):
+        tokens.append(Token("letter", words))  # a choice or a variable; behind a number it is a unit
     elif words:
         tokens.append(Token("text", " ".join(words.split())))
 
