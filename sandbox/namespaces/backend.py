@@ -7,13 +7,14 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import subprocess
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from sandbox import languages
 from sandbox.interface import Job, Limits, RunResult, SandboxUnavailable, Status, TestInput
-from sandbox.namespaces import mounts, system
+from sandbox.namespaces import launch, mounts, system
 from sandbox.namespaces.cgroups import Cgroups
 from sandbox.namespaces.compiler import CppCompiler
 from sandbox.namespaces.process import Zygote, ZygoteConfig
@@ -22,6 +23,7 @@ from sandbox.namespaces.run import DIAGNOSTIC_BYTES, CellRun, Slot
 _PRELOAD = ("random", "collections", "math", "itertools", "functools", "heapq", "bisect", "re", "string", "typing", "operator", "linecache")
 
 _PACKAGES = "/runtime/packages"
+_IMPORTS_NUMPY = re.compile(r"^[ \t]*(?:import|from)[ \t]+(?:numpy|scipy|pandas)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class NamespacesSandbox:
         self._solo = asyncio.Lock()
         self._solo_slot = Slot(-1, (), None)
         self._compiler: CppCompiler | None = None
+        self._numpy: Zygote | None = None  # started by the first program that imports numpy: it takes 30 MB
+        self._numpy_start: asyncio.Task[None] | None = None
         self.notes: dict[str, str] = {}
 
     @property
@@ -115,12 +119,14 @@ class NamespacesSandbox:
 
         folder = self._config.packages
         if folder and os.path.isdir(folder):
-            self._zygotes["python"] = zygote({_PACKAGES: os.path.abspath(folder)}, _PACKAGES, _PRELOAD)
+            shows = {_PACKAGES: os.path.abspath(folder)}
+            self._zygotes["python"] = zygote(shows, _PACKAGES, _PRELOAD)
+            if os.path.isdir(os.path.join(folder, "numpy")):
+                self._numpy = zygote(shows, _PACKAGES, (*_PRELOAD, "numpy"))
         else:
             self._zygotes["python"] = zygote({}, None, _PRELOAD)
             self.notes["python packages"] = "none: programs have the standard library only"
-        self._zygotes["native"] = zygote({})
-        await asyncio.gather(*(warm.start() for warm in self._zygotes.values()))
+        await self._zygotes["python"].start()
         compiler = languages.find_compiler()
         if compiler is None:
             self.notes["cpp"] = "g++ is not installed (Debian and Ubuntu: apt-get install g++)"
@@ -129,6 +135,9 @@ class NamespacesSandbox:
         why = await self._compiler.start(zygote, self._solo_slot)
         if why is not None:
             self.notes["precompiled header"] = why
+        launcher = self._compiler.launcher
+        self._zygotes["native"] = zygote({launch.LIBRARY: launcher} if launcher else {})
+        await self._zygotes["native"].start()
 
     async def _works(self, name: str) -> bool:
         language = languages.LANGUAGES[name]
@@ -143,6 +152,9 @@ class NamespacesSandbox:
 
     async def close(self) -> None:
         """Kill every box, zygote and cgroup."""
+        if self._numpy_start is not None:
+            await asyncio.gather(self._numpy_start, return_exceptions=True)
+            self._numpy_start = None
         await asyncio.gather(*(zygote.close() for zygote in self._zygotes.values()))
         self._zygotes.clear()
         if self._compiler is not None:
@@ -192,6 +204,23 @@ class NamespacesSandbox:
         assert self._compiler is not None
         return await self._compiler.compile(job.source, job.limits, slot)
 
+    def _zygote_for(self, kind: str, source: str) -> Zygote:
+        """The warm process that suits the program: one that has numpy imported already, as soon as there is one."""
+        if kind == "python" and self._numpy is not None and _IMPORTS_NUMPY.search(source):
+            if "numpy" in self._zygotes:
+                return self._zygotes["numpy"]
+            if self._numpy_start is None:
+                self._numpy_start = asyncio.create_task(self._warm_numpy(self._numpy))
+        return self._zygotes[kind]
+
+    async def _warm_numpy(self, zygote: Zygote) -> None:
+        try:
+            await zygote.start()
+        except SandboxUnavailable as error:
+            self.notes["numpy"] = f"no warm process: {error}"
+            return
+        self._zygotes["numpy"] = zygote
+
     async def _again_alone(self, job: Job, program: bytes, first: RunResult) -> RunResult:
         """A stop by the wall clock with little CPU used says more about the machine: once more, on a quiet slot of its own."""
         assert first.index is not None
@@ -206,7 +235,7 @@ class NamespacesSandbox:
         kind = languages.LANGUAGES[job.language].kind
         done = 0
         while done < len(job.inputs):
-            run = CellRun(await self._zygotes[kind].spawn(), slot)
+            run = CellRun(await self._zygote_for(kind, job.source).spawn(), slot)
             try:
                 failed = await run.load(kind, program, "main.py" if kind == "python" else "main", (), job.limits)
                 if failed is not None:

@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 
-from sandbox.namespaces import child, mounts, seccomp, system
+from sandbox.namespaces import child, launch, mounts, seccomp, system
 from sandbox.namespaces.wire import CPU_STOP, MEMORY_STOP, NOT_READY, OOM, OUTPUT_STOP, REPLY, REQUEST, WALL_STOP
 
 _TEST_NAMESPACES = system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC | system.CLONE_NEWUTS
@@ -76,6 +76,7 @@ class Cell:
         self._ready = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._program = child.Program(child.KIND_PYTHON)
         self._memory = Memory(None, None, False)
+        self._launcher: launch.Launcher | None = None
 
     def serve(self) -> None:
         """Load one program, then run tests until the socket closes."""
@@ -116,6 +117,8 @@ class Cell:
             file.write(source)
         os.chmod(f"{mounts.PROGRAM_FOLDER}/{order['file']}", 0o555)
         mounts.seal_program_folder()
+        if kind == child.KIND_NATIVE and os.path.exists(launch.LIBRARY):
+            self._launcher = launch.Launcher(launch.LIBRARY, child.NATIVE_PROGRAM, self._ready, _TEST_NAMESPACES, self._filter)
         return self._compile_python(source) if kind == child.KIND_PYTHON else None
 
     def _compile_python(self, source: bytes) -> str | None:
@@ -137,9 +140,12 @@ class Cell:
             child.seed_random(request.seed)
         self._memory.begin()
         started = time.monotonic()
-        pid, pidfd = self._cloner.clone(_TEST_NAMESPACES)
-        if pid == 0:
-            self._become_child(request, descriptors)
+        if self._launcher is not None:
+            pid, pidfd = self._launcher.launch(request, self._program, descriptors)
+        else:
+            pid, pidfd = self._cloner.clone(_TEST_NAMESPACES)
+            if pid == 0:
+                self._become_child(request, descriptors)
         try:
             flags, watched_peak = self._watch(request, pid, pidfd, descriptors[1], started)
             _, status, usage = os.wait4(pid, 0)

@@ -70,34 +70,40 @@ def _isolate(request: Request, program: Program, descriptors: tuple[int, ...], t
     os.setsid()  # a process group of its own: kill(0) must not reach the supervisor
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
-    options = f"size={request.disk_bytes},nr_inodes={request.disk_inodes},mode=755"
-    system.mount("tmpfs", mounts.TEST_FOLDER, "tmpfs", system.MS_NOSUID | system.MS_NODEV, options)
+    system.mount("tmpfs", mounts.TEST_FOLDER, "tmpfs", system.MS_NOSUID | system.MS_NODEV, tmpfs_options(request).decode())
     for name in ("work", "tmp", "shm"):
         os.mkdir(f"{mounts.TEST_FOLDER}/{name}")
     os.chdir(mounts.WORKING_FOLDER)
     system.mount("proc", "/proc", "proc", system.MS_NOSUID | system.MS_NODEV | system.MS_NOEXEC | system.MS_RDONLY, "subset=pid")
-    _limit(request, program)
+    for number, soft, hard in limits(request, program):
+        resource.setrlimit(number, (soft, hard))
     system.drop_capabilities()
     test_filter.install()
 
 
-def _limit(request: Request, program: Program) -> None:
+def tmpfs_options(request: Request) -> bytes:
+    """Mount options of a test's own file system."""
+    return b"size=%d,nr_inodes=%d,mode=755" % (request.disk_bytes, request.disk_inodes)
+
+
+def limits(request: Request, program: Program) -> list[tuple[int, int, int]]:
+    """(resource, soft, hard) of a test. The hard limit of the stack stays: the program may know better than its default."""
     cpu = int(request.cpu_s) + 2  # the supervisor judges CPU time to the millisecond; this is the net below it
     size = max(request.output_bytes + 1, request.disk_bytes)
-    for limit, value in (
-        (resource.RLIMIT_CPU, cpu),
-        (resource.RLIMIT_FSIZE, size),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 1024),
-        (resource.RLIMIT_NPROC, request.processes + 1),  # the supervisor counts as one
-        (resource.RLIMIT_MEMLOCK, 65536),
-    ):
-        resource.setrlimit(limit, (value, value))
-    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
-    stack = request.memory_bytes if hard == resource.RLIM_INFINITY else min(request.memory_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_STACK, (stack, hard))
+    most = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    stack = request.memory_bytes if most == resource.RLIM_INFINITY else min(request.memory_bytes, most)
+    found = [
+        (resource.RLIMIT_CPU, cpu, cpu),
+        (resource.RLIMIT_FSIZE, size, size),
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_NOFILE, 1024, 1024),
+        (resource.RLIMIT_NPROC, request.processes + 1, request.processes + 1),  # the supervisor counts as one
+        (resource.RLIMIT_MEMLOCK, 65536, 65536),
+        (resource.RLIMIT_STACK, stack, most),
+    ]
     if program.data_bytes >= 0:
-        resource.setrlimit(resource.RLIMIT_DATA, (program.data_bytes, program.data_bytes))
+        found.append((resource.RLIMIT_DATA, program.data_bytes, program.data_bytes))
+    return found
 
 
 def _execute(path: str) -> None:

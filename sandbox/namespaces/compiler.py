@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from sandbox import languages
 from sandbox.interface import Job, Limits, RunnerLost, RunResult, Status, TestInput
+from sandbox.namespaces import launch
 from sandbox.namespaces.process import Zygote
 from sandbox.namespaces.run import DIAGNOSTIC_BYTES, CellRun, Slot
 
@@ -34,7 +35,9 @@ class CppCompiler:
         self._cache_dir = cache_dir or _default_cache()
         self._zygote: Zygote | None = None
         self._binaries: OrderedDict[str, bytes] = OrderedDict()
+        self._link: tuple[str, ...] = ()
         self.header_in_use = False
+        self.launcher: str | None = None
         self.version = ""
 
     async def start(self, make_zygote: ZygoteFactory, slot: Slot) -> str | None:
@@ -47,6 +50,8 @@ class CppCompiler:
         tools = await asyncio.to_thread(languages.tool_chain, self._compiler)
         self._zygote = make_zygote(tools)
         await self._zygote.start()
+        self._link = await self._best_link(slot)
+        self.launcher = await self._launcher_library(slot)
         folder, why = await self._precompiled_header(slot)
         if folder is None:
             return why
@@ -55,6 +60,34 @@ class CppCompiler:
         await self._zygote.start()
         self.header_in_use = True
         return None
+
+    async def _best_link(self, slot: Slot) -> tuple[str, ...]:
+        """The first way to link that works here: static libraries and gold are separate packages elsewhere."""
+        for flags in languages.LINK_FLAGS:
+            command = languages.compile_command(self._compiler, self._standard, flags, with_header=False)
+            result = await self._in_box(command, "int main() {}\n", _HEADER_CPU_S, BINARY_BYTES, slot)
+            if result.status is Status.FINISHED:
+                return flags
+        return ()
+
+    async def _launcher_library(self, slot: Slot) -> str | None:
+        """The path of the compiled `launch.c`, made in the box where it is not cached yet; None where it cannot be made."""
+        with open(launch.SOURCE) as file:
+            source = file.read()
+        command = (self._compiler, *launch.COMPILE_FLAGS, "/program/main.cpp", "-o", "/box/work/main")
+        path = os.path.join(self._cache_dir, f"launch-{self._key(*command, source)}.so")
+        if not os.path.exists(path):
+            result = await self._in_box(command, source, _HEADER_CPU_S, BINARY_BYTES, slot)
+            if result.status is not Status.FINISHED:
+                return None
+            try:
+                await asyncio.to_thread(_write_whole, path, result.stdout)
+            except OSError:
+                return None
+        return path
+
+    def _key(self, *parts: str) -> str:
+        return hashlib.sha256("\0".join((self.version, *parts)).encode("utf-8", "replace")).hexdigest()[:16]
 
     async def close(self) -> None:
         """End the box."""
@@ -65,8 +98,7 @@ class CppCompiler:
     async def _precompiled_header(self, slot: Slot) -> tuple[str | None, str]:
         """(folder that holds the header for exactly our flags, ""), or (None, why there is none)."""
         command = languages.header_command(self._compiler, self._standard)
-        key = hashlib.sha256("\0".join((self.version, *command)).encode()).hexdigest()[:16]
-        folder = os.path.join(self._cache_dir, f"pch-{key}")
+        folder = os.path.join(self._cache_dir, f"pch-{self._key(*command)}")
         target = os.path.join(folder, "bits", "stdc++.h.gch")
         if os.path.exists(target):
             return folder, ""
@@ -81,7 +113,7 @@ class CppCompiler:
 
     async def compile(self, source: str, limits: Limits, slot: Slot) -> bytes | RunResult:
         """The binary, or a `compile_error` with the diagnostics. Raises RunnerLost."""
-        command = languages.compile_command(self._compiler, self._standard, with_header=self.header_in_use)
+        command = languages.compile_command(self._compiler, self._standard, self._link, with_header=self.header_in_use)
         key = hashlib.sha256("\0".join((*command, source)).encode("utf-8", "replace")).hexdigest()
         cached = self._binaries.get(key)
         if cached is not None:

@@ -38,6 +38,11 @@ def machine() -> str:
     return platform.machine()
 
 
+def numbers() -> dict[str, int]:
+    """Numbers of the calls that have no wrapper in the C library."""
+    return _NUMBERS[machine()]
+
+
 def supported() -> bool:
     """Whether this architecture's system calls are known here."""
     return machine() in _NUMBERS
@@ -121,6 +126,11 @@ class Filter:
         length = (len(program) // 8).to_bytes(2, "little") + bytes(6)
         self._header = ctypes.create_string_buffer(length + ctypes.addressof(self._code).to_bytes(8, "little"), 16)
         self._number = _NUMBERS[machine()]["seccomp"]
+
+    @property
+    def address(self) -> int:
+        """Where its `struct sock_fprog` lies."""
+        return ctypes.addressof(self._header)
 
     def install(self) -> None:
         """Filter this process from here on; needs no_new_privs or CAP_SYS_ADMIN. Raises OSError."""

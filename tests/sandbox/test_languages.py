@@ -26,7 +26,7 @@ def test_no_name_means_two_languages() -> None:
 
 
 def test_the_header_is_made_with_exactly_the_flags_it_serves() -> None:
-    compiled = compile_command("g++", "gnu++20", with_header=True)
+    compiled = compile_command("g++", "gnu++20", (), with_header=True)
     header = header_command("g++", "gnu++20")
     flags = {part for part in compiled if part.startswith("-") and not part.startswith(("-I", "-o"))}
     assert flags <= set(header)
