@@ -320,6 +320,8 @@ def _known(name: str, values: list[Fraction]) -> Fraction | None:
     if name == "log" and values[0] == values[1] and values[1] > 0 and values[1] != 1:
         return Fraction(1)
     if any(value.denominator != 1 for value in values):
+        if name in ("factorial", "binomial"):
+            raise LimitExceeded("whole_arguments")  # SymPy takes minutes over the gamma function
         return None
     return _known_whole(name, [int(value) for value in values])
 

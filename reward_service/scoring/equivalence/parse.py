@@ -303,6 +303,8 @@ def unit_name(words: str) -> str:
 def _quantity(tokens: Sequence[Token]) -> Form:
     """An expression and the unit that stands before it (currency) or after it."""
     unit = ""
+    if not tokens:
+        raise NotMath("nothing")
     if tokens[0] == ("command", "dollar"):
         unit, tokens = "dollar", tokens[1:]
     elif len(tokens) > 1 and tokens[0].text == "-" and tokens[1] == ("command", "dollar"):

@@ -117,9 +117,10 @@ def math_verify_agrees(gold: str, answer: str) -> bool:
     import math_verify
 
     with no_text_evaluation():
-        if not _numbers_agree(*trees):
+        try:
+            return _numbers_agree(*trees) and bool(math_verify.verify(trees[0], trees[1], float_rounding=15, timeout_seconds=None))
+        except _SYMPY_ERRORS:
             return False
-        return bool(math_verify.verify(trees[0], trees[1], float_rounding=15, timeout_seconds=None))
 
 
 def _readable(text: str) -> bool:
