@@ -115,7 +115,9 @@ class NamespacesSandbox:
 
         def zygote(extra: dict[str, str], packages: str | None = None, preload: tuple[str, ...] = ()) -> Zygote:
             config = self._config
-            return Zygote(ZygoteConfig(executable, {**shown, **extra}, masked, packages, preload, config.uid, config.max_memory_bytes))
+            return Zygote(
+                ZygoteConfig(executable, {**shown, **extra}, masked, packages, preload, config.uid, config.max_memory_bytes, config.slots)
+            )
 
         folder = self._config.packages
         if folder and os.path.isdir(folder):

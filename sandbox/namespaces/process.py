@@ -96,6 +96,7 @@ class ZygoteConfig:
     preload: tuple[str, ...]
     uid: int
     stack_bytes: int
+    spares: int = 1  # cells kept forked ahead of the programs that will need them
 
 
 class Cell:
@@ -131,6 +132,8 @@ class Zygote:
         self._listener: asyncio.Task[None] | None = None
         self._diagnostics = -1
         self._lock = asyncio.Lock()
+        self._spares: collections.deque[Cell] = collections.deque()
+        self._refill: asyncio.Task[None] | None = None
 
     @property
     def alive(self) -> bool:
@@ -189,7 +192,24 @@ class Zygote:
                 future.set_result(signal.SIGKILL)
 
     async def spawn(self) -> Cell:
-        """A fresh cell. Raises RunnerLost."""
+        """A fresh cell, forked ahead where one is left. Raises RunnerLost."""
+        try:
+            while self._spares:
+                cell = self._spares.popleft()
+                if not cell.channel.ended:
+                    return cell
+                cell.kill()
+            return await self._fork()
+        finally:
+            if self._refill is None or self._refill.done():
+                self._refill = asyncio.create_task(self._keep_spares())
+
+    async def _keep_spares(self) -> None:
+        with contextlib.suppress(RunnerLost):  # the next program's own fork says so to somebody who can act on it
+            while self.alive and len(self._spares) < self._config.spares:
+                self._spares.append(await self._fork())
+
+    async def _fork(self) -> Cell:
         async with self._lock:
             if not self.alive:
                 await self._restart()
@@ -200,8 +220,8 @@ class Zygote:
         channel = Channel(ours)
         self._ended[number] = ended
         try:
-            self._channel.send(str(number).encode(), [theirs.fileno()])
-            theirs.close()
+            with theirs:
+                self._channel.send(str(number).encode(), [theirs.fileno()])
             await asyncio.wait_for(channel.receive(), _START_S)
         except (TimeoutError, RunnerLost) as error:
             channel.close()
@@ -220,6 +240,12 @@ class Zygote:
 
     async def close(self) -> None:
         """End it and everything it forked."""
+        if self._refill is not None and self._refill is not asyncio.current_task():
+            self._refill.cancel()
+            await asyncio.gather(self._refill, return_exceptions=True)
+            self._refill = None
+        while self._spares:
+            self._spares.pop().kill()
         if self._channel is not None:
             self._channel.close()
         if self._process is not None:
