@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 
 _PREFIX = "reward-sandbox-"
@@ -105,7 +106,7 @@ class Cgroups:
     def open(cls) -> Cgroups | None:
         """Make our folder in the first place that lets us, after sweeping what dead services left; None where none does."""
         for base, files in _candidates():
-            path = f"{base}/{_PREFIX}{os.getpid()}"
+            path = f"{base}/{_PREFIX}{os.getpid()}-{time.monotonic_ns()}"
             try:
                 sweep(base)
                 os.makedirs(path, exist_ok=True)
@@ -138,7 +139,7 @@ def sweep(base: str) -> int:
     """Kill and remove what services that are gone left in `base`; how many there were."""
     count = 0
     for name in os.listdir(base):
-        owner = name.removeprefix(_PREFIX)
+        owner = name.removeprefix(_PREFIX).partition("-")[0]
         if name.startswith(_PREFIX) and owner.isdigit() and not os.path.exists(f"/proc/{owner}"):
             _remove(f"{base}/{name}")
             count += 1

@@ -58,6 +58,12 @@ class Channel:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def is_open(self) -> bool:
+        """Whether the other side is still there, looked at now and not at the event loop's next turn."""
+        if not self.ended:
+            self._on_readable()
+        return not self.ended
+
     async def receive(self) -> bytes:
         """The next message. Raises RunnerLost where the other side is gone."""
         while not self._messages:
@@ -196,7 +202,7 @@ class Zygote:
         try:
             while self._spares:
                 cell = self._spares.popleft()
-                if not cell.channel.ended:
+                if cell.channel.is_open():
                     return cell
                 cell.kill()
             return await self._fork()

@@ -36,7 +36,6 @@ def main() -> None:
     if pid:
         control.close()
         os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
-    system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
     mounts.mount_proc()
     mounts.forget_old_root()
     if as_root:
@@ -47,6 +46,7 @@ def main() -> None:
         system.prctl(system.PR_SET_DUMPABLE, 1)  # /proc/self must stay writable to its owner for the id maps of cells
     else:
         uid = gid = 1000
+    system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
     _warm(config)
     _serve(control, uid, gid, cell, seccomp, system)
 
