@@ -144,7 +144,7 @@ class Zygote:
     @property
     def alive(self) -> bool:
         """Whether it can fork."""
-        return self._channel is not None and not self._channel.ended
+        return self._channel is not None and self._channel.is_open()
 
     @property
     def pid(self) -> int:
@@ -202,7 +202,7 @@ class Zygote:
         try:
             while self._spares:
                 cell = self._spares.popleft()
-                if cell.channel.is_open():
+                if self.alive and cell.channel.is_open():  # a zygote's channel closes before its cells are killed
                     return cell
                 cell.kill()
             return await self._fork()

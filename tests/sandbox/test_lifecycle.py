@@ -92,11 +92,11 @@ def init_of(sandbox: NamespacesSandbox) -> int:
 
 
 async def test_a_killed_zygote_is_a_lost_runner_and_is_replaced(sandbox: NamespacesSandbox) -> None:
-    for victim in (sandbox.zygote_pids()["python"], init_of(sandbox)):
+    for victim in (lambda: sandbox.zygote_pids()["python"], lambda: init_of(sandbox)):
         job = sandbox.run(Job("python", SLEEP, (TestInput(b""),)))
         first = asyncio.ensure_future(anext(job))
         await asyncio.sleep(0.3)
-        os.kill(victim, signal.SIGKILL)
+        os.kill(victim(), signal.SIGKILL)
         with pytest.raises(RunnerLost):
             await first
         await job.aclose()
