@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,7 +27,7 @@ class Status(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of the whole job tree of one run. The wall clock is a net of 2 * cpu_s + 2 seconds."""
+    """Limits of the whole job tree of one run. The wall clock is a net: `wall_s`, or 2 * cpu_s + 2 seconds where that is None."""
 
     cpu_s: float = 4.0
     memory_bytes: int = 314_572_800
@@ -34,6 +35,12 @@ class Limits:
     processes: int = 64
     disk_bytes: int = 67_108_864
     disk_inodes: int = 4096
+    wall_s: float | None = None
+
+    @property
+    def net_s(self) -> float:
+        """Seconds of wall clock after which a run is stopped."""
+        return 2 * self.cpu_s + 2 if self.wall_s is None else self.wall_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,22 @@ class RunResult:
     memory_bytes: int = 0
 
 
+class Session(Protocol):
+    """A running program whose standard input and output are one stream to us."""
+
+    async def send(self, data: bytes) -> None:
+        """Write to its standard input. Does nothing once it has ended."""
+        ...
+
+    async def receive(self) -> bytes:
+        """The next bytes of its standard output, b"" once it has ended or has closed it."""
+        ...
+
+    async def finish(self) -> RunResult:
+        """How it ended, waiting for its end; `stdout` is empty. Raises RunnerLost: ours."""
+        ...
+
+
 class SandboxError(Exception):
     """Base of what is never the program's fault."""
 
@@ -110,6 +133,18 @@ class Sandbox(Protocol):
 
     def run(self, job: Job) -> AsyncGenerator[RunResult]:
         """One result per input in order, or a single `compile_error`; closing the iterator kills the job.
+
+        Raises:
+            SandboxUnavailable: the machine's fault.
+            RunnerLost: ours.
+        """
+        ...
+
+    def talk(self, *jobs: Job) -> AbstractAsyncContextManager[tuple[Session | RunResult, ...]]:
+        """Run the first input of each of one or two jobs at the same time, in one slot, each as a session; leaving kills them.
+
+        A job's place holds a `compile_error` where its program does not compile. The first job's limits are those of the slot; the
+        wall-clock net of each is its own. Bytes that a program sends are bounded by its input's `output_bytes`.
 
         Raises:
             SandboxUnavailable: the machine's fault.

@@ -17,6 +17,7 @@ from sandbox.interface import Job, Limits, RunResult, SandboxUnavailable, Status
 from sandbox.namespaces import launch, mounts, system
 from sandbox.namespaces.cgroups import Cgroups
 from sandbox.namespaces.compiler import CppCompiler
+from sandbox.namespaces.conversation import Conversation
 from sandbox.namespaces.process import Zygote, ZygoteConfig
 from sandbox.namespaces.run import DIAGNOSTIC_BYTES, CellRun, Slot
 
@@ -101,7 +102,8 @@ class NamespacesSandbox:
         for number in range(self._config.slots):
             group = self._cgroups.slot(f"slot{number}") if self._cgroups else None
             pinned = (cores[number % len(cores)],) if self._config.pin else ()
-            self._free.put_nowait(Slot(number, pinned, group))
+            companion = self._cgroups.slot(f"slot{number}-companion") if self._cgroups else None
+            self._free.put_nowait(Slot(number, pinned, group, companion))
         self._solo_slot = Slot(-1, (), self._cgroups.slot("solo") if self._cgroups else None)
 
     def _candidates(self) -> list[str]:
@@ -200,6 +202,38 @@ class NamespacesSandbox:
         finally:
             self._free.put_nowait(slot)
 
+    @contextlib.asynccontextmanager
+    async def talk(self, *jobs: Job) -> AsyncGenerator[tuple[Conversation | RunResult, ...], None]:
+        """See `sandbox.interface.Sandbox.talk`."""
+        for job in jobs:
+            if job.language not in self._languages:
+                raise SandboxUnavailable(f"{job.language} does not run here")
+        slot = await self._free.get()
+        places = (slot, Slot(slot.number, slot.cores, slot.companion))
+        async with contextlib.AsyncExitStack() as undo:
+            undo.callback(self._free.put_nowait, slot)
+            sessions = [await self._converse(job, place, undo) for job, place in zip(jobs, places, strict=False)]
+            yield tuple(sessions)
+
+    async def _converse(self, job: Job, slot: Slot, undo: contextlib.AsyncExitStack) -> Conversation | RunResult:
+        program = await self._program(job, slot)
+        if isinstance(program, RunResult):
+            return program
+        kind = languages.LANGUAGES[job.language].kind
+        run = CellRun(await self._zygote_for(kind, job.source).spawn(), slot)
+        undo.push_async_callback(run.close)
+        failed = await self._load(run, job, program)
+        if failed is not None:
+            return failed
+        session = Conversation(run, job)
+        undo.callback(session.close)
+        return session
+
+    async def _load(self, run: CellRun, job: Job, program: bytes) -> RunResult | None:
+        kind = languages.LANGUAGES[job.language].kind
+        failed = await run.load(kind, program, "main.py" if kind == "python" else "main", (), job)
+        return None if failed is None else RunResult(None, Status.COMPILE_ERROR, stderr=failed.encode()[:DIAGNOSTIC_BYTES])
+
     async def _program(self, job: Job, slot: Slot) -> bytes | RunResult:
         if languages.LANGUAGES[job.language].kind == "python":
             return job.source.encode("utf-8", "replace")
@@ -239,9 +273,9 @@ class NamespacesSandbox:
         while done < len(job.inputs):
             run = CellRun(await self._zygote_for(kind, job.source).spawn(), slot)
             try:
-                failed = await run.load(kind, program, "main.py" if kind == "python" else "main", (), job.limits)
+                failed = await self._load(run, job, program)
                 if failed is not None:
-                    yield RunResult(None, Status.COMPILE_ERROR, stderr=failed.encode()[:DIAGNOSTIC_BYTES])
+                    yield failed
                     return
                 async with contextlib.aclosing(run.tests(job, done)) as results:
                     async for result in results:
@@ -252,7 +286,7 @@ class NamespacesSandbox:
 
 
 def _starved(result: RunResult, limits: Limits) -> bool:
-    return result.cpu_s < limits.cpu_s and result.wall_s >= 2 * limits.cpu_s + 2
+    return result.cpu_s < limits.cpu_s and result.wall_s >= limits.net_s
 
 
 def _interpreter(python: str) -> tuple[str, str, str]:

@@ -135,10 +135,10 @@ class CppCompiler:
         limits = Limits(cpu_s=cpu_s, memory_bytes=COMPILE_MEMORY_BYTES, disk_bytes=max(COMPILE_DISK_BYTES, output_bytes))
         run = CellRun(await self._zygote.spawn(), slot)
         try:
-            failed = await run.load("compile", source.encode("utf-8", "replace"), languages.CPP.file, command, limits)
+            job = Job("cpp", source, (TestInput(b"", output_bytes),), limits)
+            failed = await run.load("compile", source.encode("utf-8", "replace"), languages.CPP.file, command, job)
             if failed is not None:
                 raise RunnerLost(failed)
-            job = Job("cpp", source, (TestInput(b"", output_bytes),), limits)
             async with contextlib.aclosing(run.tests(job, 0, DIAGNOSTIC_BYTES)) as results:
                 async for result in results:
                     return result

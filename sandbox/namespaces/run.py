@@ -17,12 +17,12 @@ from sandbox.namespaces.wire import CPU_STOP, MEMORY_STOP, NOT_READY, OOM, OUTPU
 STDERR_BYTES = 4096
 DIAGNOSTIC_BYTES = 65536
 LOAD_SLACK_BYTES = 268_435_456  # what a supervisor may use while it loads a program, beyond the program's own limit
-_OUTPUT_SLACK_BYTES = 16_777_216  # collected output is charged to the writer, but not to its limit
+_OUTPUT_SLACK_BYTES = 8_388_608  # collected output is charged to the writer, but not to its limit; so is its standard error
 _DATA_HEADROOM_BYTES = 67_108_864  # what a warm interpreter has mapped already, where RLIMIT_DATA bounds memory
 _PIPELINE = 2  # tests handed over at a time: the next starts while the last is looked at
 _CELL_DIED = 1 << 16
 
-_Reply = tuple[int, int, int, float, float, float, int]
+Reply = tuple[int, int, int, float, float, float, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Slot:
     number: int
     cores: tuple[int, ...]
     cgroup: SlotCgroup | None
+    companion: SlotCgroup | None = None  # of the second program of a conversation
 
 
 class CellRun:
@@ -43,9 +44,9 @@ class CellRun:
         self._counters: tuple[int, ...] = ()
         self._oom_kills = 0
 
-    async def load(self, kind: str, program: bytes, file: str, command: tuple[str, ...], limits: Limits) -> str | None:
+    async def load(self, kind: str, program: bytes, file: str, command: tuple[str, ...], job: Job) -> str | None:
         """Hand over the program; the text of the error where it cannot be loaded (its own fault). Raises RunnerLost."""
-        group = self._slot.cgroup
+        group, limits = self._slot.cgroup, job.limits
         if self._slot.cores:
             os.sched_setaffinity(self._cell.pid, self._slot.cores)
         if group is not None:
@@ -80,8 +81,7 @@ class CellRun:
             raise
         error = json.loads(answer)["error"]
         if group is not None:
-            largest = max(0, limits.memory_bytes)
-            group.limit(largest + _OUTPUT_SLACK_BYTES)
+            group.limit(limits.memory_bytes + max(test.output_bytes for test in job.inputs) + _OUTPUT_SLACK_BYTES)
         return None if error is None else str(error)
 
     async def tests(self, job: Job, first: int, stderr_bytes: int = STDERR_BYTES) -> AsyncGenerator[RunResult, None]:
@@ -94,8 +94,8 @@ class CellRun:
                     waiting.append(self._submit(job, at))
                     at += 1
                 index, output, errors = waiting[0]
-                reply = await self._reply(job, index)
-                result = _result(job.limits, job.inputs[index], reply, output, errors, stderr_bytes)
+                reply = await self.reply(job, index)
+                result = run_result(job.limits, job.inputs[index], reply, output, errors, stderr_bytes)
                 for descriptor in waiting.pop(0)[1:]:
                     os.close(descriptor)
                 yield result
@@ -107,13 +107,10 @@ class CellRun:
                 os.close(errors)
 
     def _submit(self, job: Job, index: int) -> tuple[int, int, int]:
-        test, limits = job.inputs[index], job.limits
-        stdin = memory_file(test.stdin)
+        stdin = memory_file(job.inputs[index].stdin)
         output, errors = os.memfd_create("stdout", os.MFD_CLOEXEC), os.memfd_create("stderr", os.MFD_CLOEXEC)
-        bounds = (limits.processes, limits.disk_bytes, limits.disk_inodes, (job.seed + index) & 0xFFFFFFFFFFFFFFFF)
-        request = REQUEST.pack(index, limits.cpu_s, 2 * limits.cpu_s + 2, limits.memory_bytes, test.output_bytes, *bounds)
         try:
-            self._cell.channel.send(request, [stdin, output, errors])
+            self.hand_over(job, index, (stdin, output, errors))
         except RunnerLost:
             os.close(output)
             os.close(errors)
@@ -122,10 +119,22 @@ class CellRun:
             os.close(stdin)
         return index, output, errors
 
-    async def _reply(self, job: Job, index: int) -> _Reply:
+    def hand_over(self, job: Job, index: int, descriptors: tuple[int, int, int]) -> None:
+        """Start a test on these descriptors, or queue it behind the one that runs. Raises RunnerLost."""
+        limits = job.limits
+        bounds = (limits.processes, limits.disk_bytes, limits.disk_inodes, (job.seed + index) & 0xFFFFFFFFFFFFFFFF)
+        request = REQUEST.pack(index, limits.cpu_s, limits.net_s, limits.memory_bytes, job.inputs[index].output_bytes, *bounds)
+        self._cell.channel.send(request, list(descriptors))
+
+    def stop(self) -> None:
+        """Kill the program now; whatever it was doing has no result."""
+        self._cell.kill()
+
+    async def reply(self, job: Job, index: int) -> Reply:
+        """What the supervisor says of a test's end. Raises RunnerLost."""
         group = self._slot.cgroup
         try:
-            reply = REPLY.unpack(await asyncio.wait_for(self._cell.channel.receive(), 2 * job.limits.cpu_s + 60))
+            reply = REPLY.unpack(await asyncio.wait_for(self._cell.channel.receive(), job.limits.net_s + 60))
         except TimeoutError as error:
             raise RunnerLost("the supervisor does not answer") from error
         except RunnerLost:
@@ -146,7 +155,8 @@ class CellRun:
         await self._cell.gone()
 
 
-def _result(limits: Limits, test: TestInput, reply: _Reply, output: int, errors: int, stderr_bytes: int) -> RunResult:
+def run_result(limits: Limits, test: TestInput, reply: Reply, output: int, errors: int, stderr_bytes: int) -> RunResult:
+    """The result that a supervisor's reply and what the program left in its files make together."""
     index, flags, status, cpu_s, wall_s, _, peak = reply
     size = os.fstat(output).st_size
     stdout = os.pread(output, min(size, test.output_bytes), 0)
