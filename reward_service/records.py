@@ -132,7 +132,10 @@ ALL_TESTS = None  # CodeReference.draw: run every test
 
 @dataclass(frozen=True, slots=True)
 class CodeReference:
-    """Hidden tests and how to run them. `languages` None: what the server's setting allows. `draw` None: all tests."""
+    """Hidden tests and how to run them. `languages` None: what the server's setting allows. `draw` None: all tests.
+
+    `testset` names the uploaded test set that stands for the tests and checker; whoever holds test sets puts these in its place.
+    """
 
     tests: tuple[ProgramTest, ...]
     checker: Checker = CheckerName.TOKENS
@@ -140,6 +143,7 @@ class CodeReference:
     languages: tuple[str, ...] | None = None
     draw: int | None = ALL_TESTS
     digest: str = ""  # sha256 of the test set's canonical form; what the draw depends on
+    testset: str | None = None  # "sha256:..." while its tests are not here
 
 
 Reference = MathReference | ChoiceReference | CodeReference

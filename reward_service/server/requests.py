@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
@@ -62,6 +62,23 @@ def read_request(data: bytes | memoryview, bounds: Bounds) -> GradeRequest:
         raise refused_by(error, schema.TASKS) from None
     del value
     return _request(body, bounds)
+
+
+def read_test_set(data: bytes | memoryview, bounds: Bounds) -> CodeReference:
+    """The test set that the body of an upload states: its tests, its checker and its digest; nothing else of the reference is meant.
+
+    Raises:
+        RequestError: the client's fault: 400 where it is no JSON object, 422 where a field is wrong.
+    """
+    value = read_json(data)
+    if not isinstance(value, dict):
+        raise RequestError("", "the body must be a JSON object", status=400)
+    try:
+        body = schema.TestSetModel.model_validate(value, context=bounds)
+    except ValidationError as error:
+        raise refused_by(error, ()) from None
+    del value
+    return _test_content(body)
 
 
 def _check_counts(value: Mapping[str, Json], bounds: Bounds) -> None:
@@ -158,17 +175,20 @@ def _reference(group: schema.AnyGroupModel, scheme: Scheme) -> Reference:
 
 
 def _code_reference(reference: schema.CodeReferenceModel, scheme: Scheme) -> CodeReference:
-    tests = tuple(ProgramTest(test.stdin, test.stdout) for test in reference.tests or ())
-    checker = _checker(reference.checker)
     limits = reference.limits
-    return CodeReference(
-        tests=tests,
-        checker=checker,
+    return replace(
+        _test_content(reference) if reference.testset is None else CodeReference((), testset=reference.testset),
         limits=ProgramLimits(float(limits.cpu_s), limits.memory_bytes, float(limits.compile_s)),
         languages=None if reference.languages is None else tuple(reference.languages),
         draw=reference.draw if "draw" in reference.model_fields_set else scheme.draw,
-        digest=digest_test_set(tests, checker),
     )
+
+
+def _test_content(content: schema.TestContentModel) -> CodeReference:
+    """What a reference states inline and a test set is: the same records, and so the same digest and draw, either way."""
+    tests = tuple(ProgramTest(test.stdin, test.stdout) for test in content.tests or ())
+    checker = _checker(content.checker)
+    return CodeReference(tests, checker, digest=digest_test_set(tests, checker))
 
 
 def _checker(checker: str | schema.CheckerModel) -> Checker:

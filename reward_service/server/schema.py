@@ -28,6 +28,7 @@ MAX_TOKENS = 1_000_000_000
 MAX_DRAW = 1_000_000
 MIN_CPU_S = 0.01
 MIN_MEMORY_BYTES = 1 << 20
+TESTSET_PATTERN = r"^sha256:[0-9a-f]{64}$"
 TAG = "\0"  # begins the tags of unions in pydantic's locations; `refusals.pointer_of` leaves them out
 
 
@@ -188,16 +189,39 @@ class ChoiceReferenceModel(Wire):
     choices: Annotated[list[str], Field(max_length=MAX_CHOICES, fail_fast=True)] = []
 
 
-class CodeReferenceModel(Wire):
-    """Hidden tests of a program, and how to run it."""
+class TestContentModel(Wire):
+    """Hidden tests of a program: what a reference states inline, and a test set is."""
+
+    __test__ = False
 
     function: NotYet = None  # what is not yet supported stands first: its refusal explains those of other fields
     asserts: NotYet = None
     entry_point: NotYet = None
     prelude: NotYet = None
-    testset: NotYet = None
     tests: Annotated[list[TestModel], Field(min_length=1, fail_fast=True)] | None = None
     checker: CheckerSpec = "tokens"
+
+    def check_tests(self, bounds: Bounds) -> None:
+        """Refuse what is no test set: what is wrong with its fields together."""
+        if self.tests is None:
+            raise PydanticCustomError("missing_tests", "needs `tests`")
+        if len(self.tests) > bounds.max_tests:
+            raise PydanticCustomError("above_maximum", "more than {maximum} tests", {"maximum": bounds.max_tests})
+
+
+class TestSetModel(TestContentModel):
+    """The body of `PUT /v1/testsets/{sha256}`."""
+
+    @model_validator(mode="after")
+    def _has_tests(self, info: ValidationInfo) -> Self:
+        self.check_tests(_bounds(info))
+        return self
+
+
+class CodeReferenceModel(TestContentModel):
+    """Hidden tests of a program, inline or by the digest of a test set, and how to run it."""
+
+    testset: Annotated[str, Field(pattern=TESTSET_PATTERN)] | None = None
     limits: LimitsModel = LimitsModel.model_construct()
     languages: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(min_length=1, max_length=MAX_LANGUAGES)] | None = (
         None
@@ -206,10 +230,12 @@ class CodeReferenceModel(Wire):
 
     @model_validator(mode="after")
     def _has_tests(self, info: ValidationInfo) -> Self:
-        if self.tests is None:
-            raise PydanticCustomError("missing_tests", "needs `tests`")
-        if len(self.tests) > _bounds(info).max_tests:
-            raise PydanticCustomError("above_maximum", "more than {maximum} tests", {"maximum": _bounds(info).max_tests})
+        if self.testset is None:
+            self.check_tests(_bounds(info))
+            return self
+        doubled = sorted(self.model_fields_set & TestContentModel.model_fields.keys())
+        if doubled:
+            raise PydanticCustomError("both", "`{name}` is stated by the test set that `testset` names", {"name": doubled[0]})
         return self
 
 

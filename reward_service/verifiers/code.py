@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from reward_service.effects import Effects
-from reward_service.errors import LanguageUnavailable, NoSandbox
+from reward_service.errors import BadReference, LanguageUnavailable, NoSandbox
 from reward_service.records import (
     AnswerForm,
     Checker,
@@ -58,9 +58,12 @@ class CodeVerifier:
         """Draw the group's tests and settle the languages before any completion is read.
 
         Raises:
+            BadReference: the reference names a test set that is not here (the server refuses such a request before).
             NoSandbox: the machine's fault.
             LanguageUnavailable: the server's fault: an allowed language does not run here.
         """
+        if reference.testset is not None:
+            raise BadReference("a test set is named that nobody put in its place")
         allowed = _allowed(reference.languages or effects.default_languages, effects.sandbox.languages)
         digest = reference.digest or await asyncio.to_thread(digest_test_set, reference.tests, reference.checker)
         drawn = draw_tests(len(reference.tests), reference.draw, context.group_id, digest, context.seed)
