@@ -68,7 +68,8 @@ class Job:
 class RunResult:
     """What one run did. `index` is the input's place in the job, None for a compile error.
 
-    `stdout` is whole up to its cap, `stderr` at most its first 4 KiB (a compiler's diagnostics on a compile error).
+    `stdout` is whole up to its cap, `stderr` at most its first 4 KiB (a compiler's diagnostics on a compile error). `waited_s` is how long
+    its processes were ready to run and had no core, as far as known: looked at where the wall clock stopped it.
     """
 
     index: int | None
@@ -80,6 +81,7 @@ class RunResult:
     cpu_s: float = 0.0
     wall_s: float = 0.0
     memory_bytes: int = 0
+    waited_s: float = 0.0
 
 
 class Session(Protocol):

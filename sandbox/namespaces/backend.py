@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import re
+import resource
 import subprocess
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from sandbox.namespaces.run import DIAGNOSTIC_BYTES, CellRun, Slot
 
 _PRELOAD = ("random", "collections", "math", "itertools", "functools", "heapq", "bisect", "re", "string", "typing", "operator", "linecache")
 
+_STARVED_SHARE = 0.05  # of the wall time without a core, above which a stop by the wall clock says more about the machine
+_OPEN_FILES = 65_536
 _PACKAGES = "/runtime/packages"
 _IMPORTS_NUMPY = re.compile(r"^[ \t]*(?:import|from)[ \t]+(?:numpy|scipy|pandas)\b", re.MULTILINE)
 
@@ -77,6 +80,7 @@ class NamespacesSandbox:
 
     async def start(self) -> None:
         """Build the boxes, find the compilers, prove each language. Raises SandboxUnavailable."""
+        _raise_open_files()
         if not system.supported():
             raise SandboxUnavailable(f"no system-call table for {system.machine()}; x86_64 and aarch64 are known")
         self._cgroups = Cgroups.open()
@@ -285,8 +289,17 @@ class NamespacesSandbox:
                 await run.close()
 
 
+def _raise_open_files() -> None:
+    """Lift the soft limit of open files to the hard one: descriptors in flight to boxes are counted against it, per user."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _starved(result: RunResult, limits: Limits) -> bool:
-    return result.cpu_s < limits.cpu_s and result.wall_s >= limits.net_s
+    """Whether the wall clock stopped a program that lacked a core, and not one that slept."""
+    return result.cpu_s < limits.cpu_s and result.wall_s >= limits.net_s and result.waited_s >= _STARVED_SHARE * result.wall_s
 
 
 def _interpreter(python: str) -> tuple[str, str, str]:

@@ -11,59 +11,24 @@ import errno
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
 import sys
 import time
+import warnings
 
-from sandbox.namespaces import child, launch, mounts, seccomp, system
-from sandbox.namespaces.wire import CPU_STOP, MEMORY_STOP, NOT_READY, OOM, OUTPUT_STOP, REPLY, REQUEST, WALL_STOP
+from sandbox.namespaces import accounting, child, launch, mounts, seccomp, system
+from sandbox.namespaces.wire import CPU_STOP, DIRTY, MEMORY_STOP, NOT_READY, OOM, OUTPUT_STOP, REPLY, REQUEST, WALL_STOP
 
 _TEST_NAMESPACES = system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC | system.CLONE_NEWUTS
 _TICK_S = 0.01  # where resident memory must be watched by looking
 _QUIET_TICK_S = 0.05  # where a cgroup does it
 _TREE_TICK_S = 0.1
-_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+_ERROR_CHARACTERS = 4000
+_SOCKETS_CLOSE_S = 0.05
 _IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*(?:[ \t]*,[ \t]*[A-Za-z_][A-Za-z0-9_]*)*)", re.MULTILINE)
-
-
-class Memory:
-    """Memory accounting through files of the cell's cgroup that the service opened for it; without them, by looking at /proc."""
-
-    def __init__(self, peak: int | None, events: int | None, resettable: bool) -> None:
-        self._peak, self._events, self._resettable = peak, events, resettable
-        self._base = 0
-        self._kills = self._oom_kills()
-
-    @property
-    def accounted(self) -> bool:
-        """Whether a cgroup counts and bounds the whole tree."""
-        return self._peak is not None
-
-    def begin(self) -> None:
-        """Forget the peak of earlier tests."""
-        if self._peak is not None:
-            if self._resettable:
-                os.pwrite(self._peak, b"0", 0)
-            self._base = int(os.pread(self._peak, 32, 0))
-
-    def end(self) -> tuple[int, bool]:
-        """(peak bytes above the start, whether the kernel killed for memory)."""
-        if self._peak is None:
-            return 0, False
-        kills, before = self._oom_kills(), self._kills
-        self._kills = kills
-        return max(0, int(os.pread(self._peak, 32, 0)) - self._base), kills > before
-
-    def _oom_kills(self) -> int:
-        if self._events is None:
-            return 0
-        for line in os.pread(self._events, 1024, 0).split(b"\n"):
-            if line.startswith(b"oom_kill "):
-                return int(line.split()[1])
-        return 0
 
 
 class Cell:
@@ -72,16 +37,17 @@ class Cell:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._cloner = system.Cloner()
-        self._filter = system.Filter(seccomp.test_filter(system.machine()))
+        self._filter = system.Filter(b"")
         self._ready = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._program = child.Program(child.KIND_PYTHON)
-        self._memory = Memory(None, None, False)
+        self._accounts = accounting.Accounts(())
+        self._unix_sockets = os.open("/proc/self/net/unix", os.O_RDONLY | os.O_CLOEXEC)
         self._launcher: launch.Launcher | None = None
 
     def serve(self) -> None:
         """Load one program, then run tests until the socket closes."""
         self._control.send(b"hello")
-        message, descriptors = self._receive(1 << 16, 3)
+        message, descriptors = self._receive(1 << 16, 4)
         if not message:
             return
         error = self._load(json.loads(message), descriptors)
@@ -107,12 +73,12 @@ class Cell:
     def _load(self, order: dict[str, object], descriptors: list[int]) -> str | None:
         """Make the program ready; the error's text where it cannot be (the program's fault)."""
         source = _read_all(descriptors[0])
-        if len(descriptors) == 3:
-            self._memory = Memory(descriptors[1], descriptors[2], bool(order["resettable"]))
+        self._accounts = accounts = accounting.Accounts(tuple(descriptors[1:]))
+        self._filter = system.Filter(seccomp.candidate_filter(system.machine(), memory=accounts.memory, cpu=accounts.cpu))
         kind = str(order["kind"])
         command: tuple[str, ...] = tuple(order["command"])  # type: ignore[arg-type]
         self._program = child.Program(kind, command=command, data_bytes=int(order["data_bytes"]))  # type: ignore[call-overload]
-        mounts.mount_program_folder()
+        mounts.mount_program_folder(len(source))
         with open(f"{mounts.PROGRAM_FOLDER}/{order['file']}", "wb") as file:
             file.write(source)
         os.chmod(f"{mounts.PROGRAM_FOLDER}/{order['file']}", 0o555)
@@ -122,12 +88,19 @@ class Cell:
         return self._compile_python(source) if kind == child.KIND_PYTHON else None
 
     def _compile_python(self, source: bytes) -> str | None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if not self._accounts.memory:
+            resource.setrlimit(resource.RLIMIT_DATA, (self._program.data_bytes, hard))
         try:
-            self._program.code = compile(source, child.PYTHON_PROGRAM, "exec", dont_inherit=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._program.code = compile(source, child.PYTHON_PROGRAM, "exec", dont_inherit=True)
         except SyntaxError as error:
-            return f"{type(error).__name__}: {error.msg} (line {error.lineno})"
+            return f"{type(error).__name__}: {str(error.msg)[:_ERROR_CHARACTERS]} (line {error.lineno})"
         except (ValueError, MemoryError, RecursionError, OverflowError, UnicodeError) as error:
-            return f"{type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {str(error)[:_ERROR_CHARACTERS]}"
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
         _import_named(source)
         # _load and this call end before a test starts; _run, _become_child, enter and _call lie below the program instead
         self._program.main = child.prepare_interpreter(child.frames() - 2 + 5)
@@ -138,7 +111,7 @@ class Cell:
     def _run(self, request: child.Request, descriptors: tuple[int, ...]) -> bytes:
         if self._program.kind == child.KIND_PYTHON:
             child.seed_random(request.seed)
-        self._memory.begin()
+        self._accounts.begin()
         started = time.monotonic()
         if self._launcher is not None:
             pid, pidfd = self._launcher.launch(request, self._program, descriptors)
@@ -147,20 +120,33 @@ class Cell:
             if pid == 0:
                 self._become_child(request, descriptors)
         try:
-            flags, watched_peak = self._watch(request, pid, pidfd, descriptors[1], started)
+            flags, watched_peak, waited_s = self._watch(request, pid, pidfd, descriptors[1], started)
             _, status, usage = os.wait4(pid, 0)
         finally:
             os.close(pidfd)
         wall_s = time.monotonic() - started
-        peak, killed = self._memory.end()
+        peak, killed = self._accounts.used_memory()
         if killed:
             flags |= OOM
-        if not self._memory.accounted:
+        if not self._accounts.memory:
             peak = watched_peak
         if not self._was_ready():
             flags |= NOT_READY
-        cpu_s = usage.ru_utime + usage.ru_stime
-        return REPLY.pack(request.index, flags, status, cpu_s, wall_s, 0.0, peak)
+        if not self._is_clean():
+            flags |= DIRTY
+        cpu_s = self._accounts.used_cpu_s(usage.ru_utime + usage.ru_stime)
+        return REPLY.pack(request.index, flags, status, cpu_s, wall_s, waited_s, peak)
+
+    def _is_clean(self) -> bool:
+        """Whether no socket of the test is left in the cell's network namespace: one in flight outlives its processes for a moment."""
+        give_up = 0.0
+        while os.pread(self._unix_sockets, 4096, 0).count(b"\n") > 1:
+            now = time.monotonic()
+            give_up = give_up or now + _SOCKETS_CLOSE_S
+            if now > give_up:
+                return False
+            time.sleep(0.001)
+        return True
 
     def _become_child(self, request: child.Request, descriptors: tuple[int, ...]) -> None:
         try:
@@ -176,20 +162,20 @@ class Cell:
         except BlockingIOError:
             return False
 
-    def _watch(self, request: child.Request, pid: int, pidfd: int, output: int, started: float) -> tuple[int, int]:
-        """Wait for the end or bring it about; (flags, peak resident bytes as far as looked at)."""
+    def _watch(self, request: child.Request, pid: int, pidfd: int, output: int, started: float) -> tuple[int, int, float]:
+        """Wait for the end or bring it about; (flags, peak resident bytes as far as looked at, seconds without a core at a stop)."""
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)
         poller.register(self._control, 0)  # hang-up only: nobody is left to report to
         clock = (~pid << 3) | 2
-        flags, peak, next_tree = 0, 0, started + _TREE_TICK_S
-        tick_s = _QUIET_TICK_S if self._memory.accounted else _TICK_S
+        flags, peak, waited_s, next_tree = 0, 0, 0.0, started + _TREE_TICK_S
+        tick_s = _QUIET_TICK_S if self._accounts.memory else _TICK_S
         wait_s = min(request.cpu_s, tick_s)
         while True:
             for descriptor, _ in poller.poll(max(1, int(wait_s * 1000))):
                 if descriptor != pidfd:
                     os._exit(0)
-                return flags, peak
+                return flags, peak, waited_s
             now = time.monotonic()
             try:
                 cpu_s = time.clock_gettime(clock)
@@ -198,12 +184,17 @@ class Cell:
                     raise
                 continue  # it ended in this moment
             tree_bytes = 0
-            if not self._memory.accounted or now >= next_tree:
-                tree_cpu_s, tree_bytes = _tree()
-                cpu_s, next_tree = max(cpu_s, tree_cpu_s), now + _TREE_TICK_S
+            if not self._accounts.memory or now >= next_tree:
+                next_tree = now + _TREE_TICK_S
+                if self._accounts.memory and self._accounts.cpu:
+                    cpu_s = self._accounts.used_cpu_s(cpu_s)
+                else:
+                    tree_cpu_s, tree_bytes = accounting.tree()
+                    cpu_s = max(cpu_s, tree_cpu_s)
             peak = max(peak, tree_bytes)
             flags |= self._verdict(request, cpu_s, now - started, tree_bytes, output)
             if flags:
+                waited_s = accounting.waited_s() if flags & WALL_STOP else 0.0
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 wait_s = 60.0
             else:
@@ -216,25 +207,9 @@ class Cell:
             return CPU_STOP
         if wall_s >= request.wall_s:
             return WALL_STOP
-        if not self._memory.accounted and tree_bytes > request.memory_bytes:
+        if not self._accounts.memory and tree_bytes > request.memory_bytes:
             return MEMORY_STOP
         return 0
-
-
-def _tree() -> tuple[float, int]:
-    """(CPU seconds, resident bytes) of everything in this cell's pid namespace but the supervisor."""
-    cpu_s, resident = 0.0, 0
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or name == "1":
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        cpu_s += sum(map(int, fields[11:15])) / _CLOCK_TICKS
-        resident += int(fields[21]) * _PAGE
-    return cpu_s, resident
 
 
 def _read_all(descriptor: int) -> bytes:

@@ -23,19 +23,20 @@ class Files:
     usage: str
     peak: str
     events: str
-    peak_resets: bool
+    cpu: str
 
 
-_V1 = Files(1, "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control", True)
-_V2 = Files(2, "memory.max", "memory.current", "memory.peak", "memory.events", True)
+_V1 = Files(1, "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control", "cpuacct.usage")
+_V2 = Files(2, "memory.max", "memory.current", "memory.peak", "memory.events", "cpu.stat")
 
 
 class SlotCgroup:
-    """The cgroup of one slot."""
+    """The cgroup of one slot. `cpu_path` is where CPU time is counted: the same folder in version 2, another hierarchy in version 1."""
 
-    def __init__(self, path: str, files: Files) -> None:
+    def __init__(self, path: str, cpu_path: str | None, files: Files) -> None:
         self.path = path
         self.files = files
+        self._cpu_path = cpu_path
 
     def _write(self, name: str, text: str) -> None:
         with open(f"{self.path}/{name}", "w") as file:
@@ -44,6 +45,9 @@ class SlotCgroup:
     def admit(self, pid: int) -> None:
         """Move a process in. Raises OSError where it is gone."""
         self._write("cgroup.procs", str(pid))
+        if self._cpu_path not in (None, self.path):
+            with open(f"{self._cpu_path}/cgroup.procs", "w") as file:
+                file.write(str(pid))
 
     def limit(self, memory_bytes: int) -> None:
         """Bound what is charged from now on to `memory_bytes` above what is in use. Raises OSError."""
@@ -55,10 +59,24 @@ class SlotCgroup:
         """Take the bound away, so that the next program can be loaded. Raises OSError."""
         self._write(self.files.limit, "-1" if self.files.version == 1 else "max")
 
-    def open_counters(self) -> tuple[int, int]:
-        """Descriptors of the peak (read, and reset by writing) and of the out-of-memory counter. Raises OSError."""
-        peak = os.open(f"{self.path}/{self.files.peak}", os.O_RDWR | os.O_CLOEXEC)
-        return peak, os.open(f"{self.path}/{self.files.events}", os.O_RDONLY | os.O_CLOEXEC)
+    def open_counters(self) -> tuple[int, ...]:
+        """Descriptors of the peak (reset by writing where the kernel can), the out-of-memory counter and, if there is one, the CPU counter.
+
+        Raises:
+            OSError: the kernel lacks one of the first two.
+        """
+        found = [self._open_peak(), os.open(f"{self.path}/{self.files.events}", os.O_RDONLY | os.O_CLOEXEC)]
+        if self._cpu_path is not None:
+            found.append(os.open(f"{self._cpu_path}/{self.files.cpu}", os.O_RDONLY | os.O_CLOEXEC))
+        return tuple(found)
+
+    def _open_peak(self) -> int:
+        for name, mode in ((self.files.peak, os.O_RDWR), (self.files.peak, os.O_RDONLY)):
+            try:
+                return os.open(f"{self.path}/{name}", mode | os.O_CLOEXEC)
+            except OSError:
+                continue  # before Linux 6.12 the peak of version 2 cannot be reset, before 5.19 there is none
+        return os.open(f"{self.path}/{self.files.usage}", os.O_RDONLY | os.O_CLOEXEC)
 
     def oom_kills(self) -> int:
         """How often the kernel killed for memory in here."""
@@ -70,12 +88,26 @@ class SlotCgroup:
 
 
 def _own_path(controller: str) -> str:
+    return _own(controller)[1]
+
+
+def _own(controller: str) -> tuple[str, str]:
+    """(name of the hierarchy that has the controller, our own cgroup in it); "" names version 2."""
     with open("/proc/self/cgroup") as file:
         for line in file:
             _, names, path = line.rstrip("\n").split(":", 2)
             if controller in names.split(",") or (controller == "" and names == ""):
-                return path
-    return "/"
+                return names, path
+    return "", "/"
+
+
+def _cpu_base() -> str | None:
+    """Where version 1 lets us count CPU time, if anywhere."""
+    names, path = _own("cpuacct")
+    for base in (f"{_ROOT}/{names}{path}".rstrip("/"), f"{_ROOT}/{names}"):
+        if names and os.path.exists(f"{base}/{_V1.cpu}"):
+            return base
+    return None
 
 
 def _candidates() -> list[tuple[str, Files]]:
@@ -98,22 +130,30 @@ def _candidates() -> list[tuple[str, Files]]:
 class Cgroups:
     """The folder of this service's slots."""
 
-    def __init__(self, path: str, files: Files) -> None:
+    def __init__(self, path: str, cpu_path: str | None, files: Files) -> None:
         self.path = path
         self.files = files
+        self._cpu_path = cpu_path
+
+    @property
+    def counts_cpu(self) -> bool:
+        """Whether the kernel counts CPU time per slot."""
+        return self._cpu_path is not None
 
     @classmethod
     def open(cls) -> Cgroups | None:
         """Make our folder in the first place that lets us, after sweeping what dead services left; None where none does."""
+        name = f"{_PREFIX}{os.getpid()}-{time.monotonic_ns()}"
         for base, files in _candidates():
-            path = f"{base}/{_PREFIX}{os.getpid()}-{time.monotonic_ns()}"
+            path = f"{base}/{name}"
+            cpu_path = path if files.version == 2 else _make_cpu_folder(name)
             try:
                 sweep(base)
                 os.makedirs(path, exist_ok=True)
                 if files.version == 2:
                     with open(f"{path}/cgroup.subtree_control", "w") as file:
                         file.write("+memory")
-                probe = cls(path, files).slot("probe")
+                probe = cls(path, cpu_path, files).slot("probe")
                 probe.unlimit()
                 for descriptor in probe.open_counters():
                     os.close(descriptor)
@@ -121,18 +161,35 @@ class Cgroups:
             except OSError:
                 _remove(path)
                 continue
-            return cls(path, files)
+            return cls(path, cpu_path, files)
         return None
 
     def slot(self, name: str) -> SlotCgroup:
         """The cgroup of one slot, made if it is not there. Raises OSError."""
         path = f"{self.path}/{name}"
+        cpu_path = f"{self._cpu_path}/{name}" if self._cpu_path is not None else None
         os.makedirs(path, exist_ok=True)
-        return SlotCgroup(path, self.files)
+        if cpu_path is not None:
+            os.makedirs(cpu_path, exist_ok=True)
+        return SlotCgroup(path, cpu_path, self.files)
 
     def close(self) -> None:
-        """Kill what is left inside and remove the folder."""
+        """Kill what is left inside and remove the folders."""
         _remove(self.path)
+        if self._cpu_path is not None:
+            _remove(self._cpu_path)
+
+
+def _make_cpu_folder(name: str) -> str | None:
+    base = _cpu_base()
+    if base is None:
+        return None
+    try:
+        sweep(base)
+        os.makedirs(f"{base}/{name}", exist_ok=True)
+    except OSError:
+        return None
+    return f"{base}/{name}"
 
 
 def sweep(base: str) -> int:

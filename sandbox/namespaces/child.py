@@ -20,6 +20,7 @@ from sandbox.namespaces import mounts, system
 KIND_PYTHON, KIND_NATIVE, KIND_COMPILE = "python", "native", "compile"
 NATIVE_PROGRAM = f"{mounts.PROGRAM_FOLDER}/main"
 PYTHON_PROGRAM = f"{mounts.PROGRAM_FOLDER}/main.py"
+_RLIMIT_SIGPENDING, _RLIMIT_MSGQUEUE = 11, 12  # the standard library does not name them
 _COMPILED = f"{mounts.WORKING_FOLDER}/main"
 
 
@@ -49,9 +50,9 @@ class Program:
     data_bytes: int = -1  # RLIMIT_DATA where no cgroup bounds memory, -1 for none
 
 
-def enter(request: Request, program: Program, descriptors: tuple[int, ...], ready: int, test_filter: system.Filter) -> None:
+def enter(request: Request, program: Program, descriptors: tuple[int, ...], ready: int, candidate_filter: system.Filter) -> None:
     """Become the box and run the program; never returns. `ready` is an eventfd that says the set-up is complete."""
-    _isolate(request, program, descriptors, test_filter)
+    _isolate(request, program, descriptors, candidate_filter)
     os.eventfd_write(ready, 1)  # from here on a death is the program's
     system.close_from(3)
     if program.kind == KIND_PYTHON:
@@ -66,7 +67,7 @@ def enter(request: Request, program: Program, descriptors: tuple[int, ...], read
     os._exit(127)
 
 
-def _isolate(request: Request, program: Program, descriptors: tuple[int, ...], test_filter: system.Filter) -> None:
+def _isolate(request: Request, program: Program, descriptors: tuple[int, ...], candidate_filter: system.Filter) -> None:
     os.setsid()  # a process group of its own: kill(0) must not reach the supervisor
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
@@ -78,7 +79,7 @@ def _isolate(request: Request, program: Program, descriptors: tuple[int, ...], t
     for number, soft, hard in limits(request, program):
         resource.setrlimit(number, (soft, hard))
     system.drop_capabilities()
-    test_filter.install()
+    candidate_filter.install()
 
 
 def tmpfs_options(request: Request) -> bytes:
@@ -95,8 +96,10 @@ def limits(request: Request, program: Program) -> list[tuple[int, int, int]]:
     found = [
         (resource.RLIMIT_CPU, cpu, cpu),
         (resource.RLIMIT_FSIZE, size, size),
-        (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_NOFILE, 1024, 1024),
+        (resource.RLIMIT_CORE, 1, 1),  # with 0 a core_pattern that is a pipe would still be fed
+        (resource.RLIMIT_NOFILE, 256, 256),  # also bounds what may be in flight through sockets, which is counted per user
+        (_RLIMIT_SIGPENDING, 1024, 1024),
+        (_RLIMIT_MSGQUEUE, 65536, 65536),
         (resource.RLIMIT_NPROC, request.processes + 1, request.processes + 1),  # the supervisor counts as one
         (resource.RLIMIT_MEMLOCK, 65536, 65536),
         (resource.RLIMIT_STACK, stack, most),

@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define LIMITS 8
+#define LIMITS 10
 
 struct plan {
     int32_t descriptors[3];          /* become 0, 1, 2 */

@@ -10,7 +10,7 @@ from sandbox.namespaces import child, system
 LIBRARY = "/runtime/launch.so"  # inside the box's root
 SOURCE = os.path.join(os.path.dirname(__file__), "launch.c")
 COMPILE_FLAGS = ("-O2", "-shared", "-fPIC", "-x", "c")
-_LIMITS = 8
+_LIMITS = 10
 
 
 class _Plan(ctypes.Structure):
@@ -40,17 +40,16 @@ def _strings(values: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
 class Launcher:
     """Launches one program again and again."""
 
-    def __init__(self, library: str, path: str, ready: int, flags: int, test_filter: system.Filter) -> None:
+    def __init__(self, library: str, path: str, ready: int, flags: int, candidate_filter: system.Filter) -> None:
         self._launch = ctypes.PyDLL(library).launch
         self._launch.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
         self._pidfd = ctypes.c_int(-1)
         environment = [os.fsencode(f"{name}={value}") for name, value in os.environ.items()]
-        self._kept = (_strings([path.encode()]), _strings(environment), test_filter)  # what the plan points to
+        self._kept = (_strings([path.encode()]), _strings(environment), candidate_filter)  # what the plan points to
         numbers = system.numbers()
-        self._plan = _Plan(
-            ready=ready, flags=flags, filter=test_filter.address, path=path.encode(), arguments=self._kept[0], environment=self._kept[1],
-            seccomp_number=numbers["seccomp"], capset_number=numbers["capset"],
-        )  # fmt: skip
+        self._plan = _Plan(ready=ready, flags=flags, filter=candidate_filter.address, path=path.encode())
+        self._plan.arguments, self._plan.environment = self._kept[0], self._kept[1]
+        self._plan.seccomp_number, self._plan.capset_number = numbers["seccomp"], numbers["capset"]
 
     def launch(self, request: child.Request, program: child.Program, descriptors: tuple[int, ...]) -> tuple[int, int]:
         """(pid, pidfd) of the program in its box. Raises OSError where no process can be made."""

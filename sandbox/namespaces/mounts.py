@@ -110,16 +110,20 @@ def _make_devices(root: str) -> None:
         if os.path.exists(source) and stat.S_ISCHR(os.stat(source).st_mode):
             target = f"{root}/dev/{name}"
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o666))
-            system.mount(source, target, None, system.MS_BIND)  # a device must stay one: no nodev here
+            system.mount(source, target, None, system.MS_BIND)
+            # a device must stay one: no nodev. Read-only bars no writing to it, but changes of the host's inode, a channel between boxes
+            flags = system.MS_REMOUNT | system.MS_BIND | system.MS_RDONLY | system.MS_NOSUID | system.MS_NOEXEC
+            system.mount(None, target, None, flags)
     os.symlink("/proc/self/fd", f"{root}/dev/fd")
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         os.symlink(f"/proc/self/fd/{number}", f"{root}/dev/{name}")
     os.symlink("/box/shm", f"{root}/dev/shm")
 
 
-def mount_program_folder() -> None:
+def mount_program_folder(program_bytes: int) -> None:
     """A cell's tmpfs for its program, writable until `seal_program_folder`. Raises OSError."""
-    system.mount("tmpfs", PROGRAM_FOLDER, "tmpfs", system.MS_NOSUID | system.MS_NODEV, "size=128m,nr_inodes=64,mode=755")
+    size = program_bytes + 1_048_576
+    system.mount("tmpfs", PROGRAM_FOLDER, "tmpfs", system.MS_NOSUID | system.MS_NODEV, f"size={size},nr_inodes=64,mode=755")
 
 
 def seal_program_folder() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 
 from sandbox.interface import RunnerLost, SandboxUnavailable
@@ -23,6 +25,7 @@ from sandbox.interface import RunnerLost, SandboxUnavailable
 _CODE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _START_S = 30.0
 _MESSAGE_BYTES = 65536
+_DIAGNOSTICS_BYTES = 65536
 
 
 class Channel:
@@ -113,6 +116,13 @@ class Cell:
         self.pid = pid
         self.ended = ended
 
+    def cpu_s(self) -> float:
+        """CPU seconds of the supervisor itself, 0.0 once it is gone."""
+        try:
+            return time.clock_gettime((~self.pid << 3) | 2)
+        except OSError:
+            return 0.0
+
     def kill(self) -> None:
         """Kill the supervisor, the init of its pid namespace, and so everything in it."""
         self.channel.close()
@@ -159,20 +169,24 @@ class Zygote:
             {"code": _CODE, "control": theirs.fileno(), "shown": config.shown, "masked": config.masked, "packages": config.packages,
              "preload": config.preload, "uid": config.uid}
         )  # fmt: skip
-        self._diagnostics = os.memfd_create("diagnostics", os.MFD_CLOEXEC)
+        self._diagnostics = _bounded_file()
+        order = os.memfd_create("order", os.MFD_CLOEXEC)  # not on the command line, which programs can read
+        os.write(order, text.encode())
+        os.lseek(order, 0, os.SEEK_SET)
         script = os.path.join(os.path.dirname(__file__), "zygote.py")
         stack = config.stack_bytes
         command = ["/bin/sh", "-c", f'ulimit -S -s {stack // 1024} && ulimit -H -s {stack // 1024}; exec "$@"', "sh"]
         self._process = subprocess.Popen(
-            [*command, config.python, "-S", "-s", "-P", "-B", script, text],
+            [*command, config.python, "-S", "-s", "-P", "-B", script],
             pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
+            stdin=order,
             stdout=subprocess.DEVNULL,
             stderr=self._diagnostics,
             env=_environment(),
             cwd="/",
         )
         theirs.close()
+        os.close(order)
         self._channel = Channel(ours)
         try:
             await asyncio.wait_for(self._channel.receive(), _START_S)
@@ -184,7 +198,7 @@ class Zygote:
 
     def said(self) -> str:
         """The last it wrote to its standard error."""
-        return os.pread(self._diagnostics, 1 << 20, 0)[-1000:].decode("utf-8", "replace").strip()
+        return os.pread(self._diagnostics, _DIAGNOSTICS_BYTES, 0).rstrip(b"\0")[-1000:].decode("utf-8", "replace").strip()
 
     async def _listen(self, channel: Channel) -> None:
         with contextlib.suppress(RunnerLost):
@@ -269,6 +283,14 @@ class Zygote:
         if self._diagnostics >= 0:
             os.close(self._diagnostics)
             self._diagnostics = -1
+
+
+def _bounded_file() -> int:
+    """A file for a zygote's standard error that cannot grow, whatever programs make it say."""
+    descriptor = os.memfd_create("diagnostics", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, _DIAGNOSTICS_BYTES)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+    return descriptor
 
 
 def _environment() -> dict[str, str]:

@@ -6,13 +6,14 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from sandbox.interface import Job, Limits, RunnerLost, RunResult, Status, TestInput
 from sandbox.namespaces.cgroups import SlotCgroup
 from sandbox.namespaces.process import Cell
-from sandbox.namespaces.wire import CPU_STOP, MEMORY_STOP, NOT_READY, OOM, OUTPUT_STOP, REPLY, REQUEST, WALL_STOP
+from sandbox.namespaces.wire import CPU_STOP, DIRTY, MEMORY_STOP, NOT_READY, OOM, OUTPUT_STOP, REPLY, REQUEST, WALL_STOP
 
 STDERR_BYTES = 4096
 DIAGNOSTIC_BYTES = 65536
@@ -55,7 +56,7 @@ class CellRun:
             group.limit(limits.memory_bytes + 2 * len(program) + LOAD_SLACK_BYTES)
             self._counters = group.open_counters()
         order = {
-            "kind": kind, "file": file, "command": command, "resettable": group is not None and group.files.peak_resets,
+            "kind": kind, "file": file, "command": command,
             "data_bytes": -1 if group is not None else limits.memory_bytes + _DATA_HEADROOM_BYTES,
         }  # fmt: skip
         source = memory_file(program)
@@ -65,24 +66,36 @@ class CellRun:
             os.close(source)
         self._oom_kills = kills = group.oom_kills() if group is not None else 0
         try:
-            answer = await asyncio.wait_for(self._cell.channel.receive(), 2 * limits.compile_s + 2)
+            error = json.loads(await self._loaded(limits.compile_s))["error"]
         except TimeoutError:
             return f"compiling took longer than {limits.compile_s:g} s"
         except RunnerLost:
             await self._cell.gone()
             if group is not None and group.oom_kills() > kills:
                 return "compiling took too much memory"
-            if (
-                self._cell.ended.done()
-                and os.WIFSIGNALED(self._cell.ended.result())
-                and os.WTERMSIG(self._cell.ended.result()) != signal.SIGKILL
-            ):
-                return f"the compiler died of signal {os.WTERMSIG(self._cell.ended.result())}"
+            status = self._cell.ended.result() if self._cell.ended.done() else signal.SIGKILL
+            if os.WIFSIGNALED(status) and os.WTERMSIG(status) != signal.SIGKILL:
+                return f"the compiler died of signal {os.WTERMSIG(status)}"
             raise
-        error = json.loads(answer)["error"]
+        except (ValueError, KeyError, TypeError) as broken:
+            raise RunnerLost("the supervisor's answer cannot be read") from broken
         if group is not None:
             group.limit(limits.memory_bytes + max(test.output_bytes for test in job.inputs) + _OUTPUT_SLACK_BYTES)
         return None if error is None else str(error)
+
+    async def _loaded(self, cpu_s: float) -> bytes:
+        """The supervisor's answer. Raises TimeoutError where it used up its CPU time, or the wall clock's net of 2 * cpu_s + 2 seconds."""
+        receive = asyncio.ensure_future(self._cell.channel.receive())
+        give_up = time.monotonic() + 2 * cpu_s + 2
+        try:
+            while True:
+                done, _ = await asyncio.wait({receive}, timeout=0.2)
+                if done:
+                    return receive.result()
+                if self._cell.cpu_s() > cpu_s or time.monotonic() > give_up:
+                    raise TimeoutError
+        finally:
+            receive.cancel()
 
     async def tests(self, job: Job, first: int, stderr_bytes: int = STDERR_BYTES) -> AsyncGenerator[RunResult, None]:
         """Results from input `first` on, the next test already handed over while one is looked at. Raises RunnerLost."""
@@ -99,7 +112,7 @@ class CellRun:
                 for descriptor in waiting.pop(0)[1:]:
                     os.close(descriptor)
                 yield result
-                if reply[1] & _CELL_DIED:
+                if reply[1] & (_CELL_DIED | DIRTY):
                     return
         finally:
             for _, output, errors in waiting:
@@ -143,7 +156,7 @@ class CellRun:
             raise
         if reply[0] != index:
             raise RunnerLost("the supervisor answered for another test")
-        if reply[1] & NOT_READY:
+        if reply[1] & NOT_READY and not reply[1] & OOM:
             raise RunnerLost("the box could not be made")
         return reply
 
@@ -157,15 +170,15 @@ class CellRun:
 
 def run_result(limits: Limits, test: TestInput, reply: Reply, output: int, errors: int, stderr_bytes: int) -> RunResult:
     """The result that a supervisor's reply and what the program left in its files make together."""
-    index, flags, status, cpu_s, wall_s, _, peak = reply
+    index, flags, status, cpu_s, wall_s, waited_s, peak = reply
     size = os.fstat(output).st_size
     stdout = os.pread(output, min(size, test.output_bytes), 0)
     stderr = os.pread(errors, stderr_bytes, 0)
-    peak = max(0, peak - size)
+    peak = max(0, peak - sum(os.fstat(file).st_blocks for file in (output, errors)) * 512)
     exit_code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
     verdict = _status(limits, flags, exit_code, number, cpu_s, peak, size > test.output_bytes, stderr)
-    return RunResult(index, verdict, stdout, stderr, exit_code, number, cpu_s, wall_s, peak)
+    return RunResult(index, verdict, stdout, stderr, exit_code, number, cpu_s, wall_s, peak, waited_s)
 
 
 def _status(

@@ -1,7 +1,7 @@
 """System-call filters as classic BPF, built from tables. Pure.
 
 Two programs, because installing one costs time in proportion to its length and happens once per test for the second:
-`cell_filter` is installed once in a cell's supervisor and forbids what neither it nor a candidate needs; `test_filter` is installed in
+`cell_filter` is installed once in a cell's supervisor and forbids what neither it nor a candidate needs; `candidate_filter` is installed in
 each test's process right before the candidate's code and forbids the rest: what the supervisor itself needed to make namespaces.
 
 A forbidden call either kills the process (`policy_violation`), where no honest program makes it, or fails with an error number, where
@@ -48,8 +48,17 @@ _KILL_IN_TEST: dict[str, tuple[int | None, int | None]] = {
     "seccomp": (317, 277),
 }  # fmt: skip
 
+# what no cgroup would count
+_REFUSE_UNCOUNTED: dict[str, tuple[int | None, int | None]] = {"memfd_create": (319, 279), "shmget": (29, 194), "mq_open": (240, 180)}
+
 _SOCKET, _SOCKETPAIR = (41, 198), (53, 199)
 _FCNTL, _CLONE, _PERSONALITY, _IOCTL = (72, 25), (56, 220), (135, 92), (16, 29)
+_MMAP, _MEMFD_CREATE, _SHMGET = (9, 222), (319, 279), (29, 194)
+_SETRLIMIT, _PRLIMIT, _PRCTL, _RT_SIGACTION = (160, 164), (302, 261), (157, 167), (13, 134)
+_SYNC, _SYNCFS = (162, 81), (306, 267)
+_KILL_CALLS = {"kill": ((62, 129), 1), "tkill": ((200, 130), 1), "tgkill": ((234, 131), 2)}  # numbers, and which argument is the signal
+_HUGE_PAGES = {"mmap": (_MMAP, 3, 0x40000), "memfd_create": (_MEMFD_CREATE, 1, 0x4), "shmget": (_SHMGET, 2, 0o4000)}
+_PR_SCHED_CORE, _RLIMIT_CORE, _SIGCHLD, _SIGKILL = 62, 4, 17, 9
 _AF_UNIX = 1
 _NAMESPACE_FLAGS = 0x7E020080  # every CLONE_NEW*, time namespaces included
 _LOCK_COMMANDS = (5, 6, 7, 36, 37, 38, 1024, 1026)  # F_GETLK F_SETLK F_SETLKW F_OFD_GETLK F_OFD_SETLK F_OFD_SETLKW F_SETLEASE F_NOTIFY
@@ -61,7 +70,7 @@ _X32_BIT = 0x40000000
 
 _LOAD, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-_NUMBER_AT, _ARCH_AT, _ARG0_AT, _ARG1_AT = 0, 4, 16, 24  # offsets in seccomp_data (low words of the arguments, little endian)
+_NUMBER_AT, _ARCH_AT, _ARG0_AT, _ARG1_AT, _ARG2_AT = 0, 4, 16, 24, 32  # offsets in seccomp_data (low words of the arguments, little endian)
 
 
 def _op(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
@@ -89,6 +98,18 @@ def _refuse_values(number: int, offset: int, values: Iterable[int], error: int) 
     return _when(number, [*body, _op(_RET, _ALLOW)])
 
 
+def _refuse_flag(number: int, argument: int, flag: int) -> bytes:
+    """Refuse a call in whose argument a flag is set."""
+    body = [_op(_LOAD, _ARG0_AT + 8 * argument), _op(_JSET, flag, 0, 1), _op(_RET, _ERRNO | errno.EPERM), _op(_RET, _ALLOW)]
+    return _when(number, body)
+
+
+def _refuse_pair(number: int, offset: int, value: int, pointer_at: int) -> bytes:
+    """Refuse a call that changes (its pointer is not null) what `value` names."""
+    body = [_op(_LOAD, offset), _op(_JEQ, value, 1, 0), _op(_RET, _ALLOW), _op(_LOAD, pointer_at), _op(_JEQ, 0, 0, 1)]
+    return _when(number, [*body, _op(_RET, _ALLOW), _op(_RET, _ERRNO | errno.EPERM)])
+
+
 def _for(machine: str, table: dict[str, tuple[int | None, int | None]]) -> list[int]:
     column = 0 if machine == "x86_64" else 1
     return [row[column] for row in table.values() if row[column] is not None]  # type: ignore[misc]
@@ -111,12 +132,34 @@ def cell_filter(machine: str) -> bytes:
     program.append(_refuse_values(_IOCTL[column], _ARG1_AT, (_TIOCSTI, _TIOCLINUX), errno.EPERM))
     query = [_op(_LOAD, _ARG0_AT), _op(_JEQ, 0, 1, 0), _op(_JEQ, 0xFFFFFFFF, 0, 1), _op(_RET, _ALLOW), _op(_RET, _ERRNO | errno.EPERM)]
     program.append(_when(_PERSONALITY[column], query))
+    program += [_refuse_flag(numbers[column], argument, flag) for numbers, argument, flag in _HUGE_PAGES.values()]
+    program.append(_refuse_values(_PRCTL[column], _ARG0_AT, (_PR_SCHED_CORE,), errno.EPERM))
+    program += [_answer(numbers[column], _ERRNO) for numbers in (_SYNC, _SYNCFS)]  # `done`, and nothing of it: no disk is theirs
     return b"".join([*program, _op(_RET, _ALLOW)])
 
 
-def test_filter(machine: str) -> bytes:
-    """The program installed in each test's process, on top of `cell_filter`."""
+def candidate_filter(machine: str, *, memory: bool = True, cpu: bool = True) -> bytes:
+    """The program installed in each test's process, on top of `cell_filter`.
+
+    Where no cgroup counts `memory`, calls whose memory only a cgroup could see are refused; where none counts `cpu`, so are handlers of
+    SIGCHLD, since the time of children that nobody waits for would be lost.
+    """
     column = 0 if machine == "x86_64" else 1
     program = [_op(_LOAD, _NUMBER_AT), *[_answer(number, _KILL_PROCESS) for number in _for(machine, _KILL_IN_TEST)]]
     flags = [_op(_LOAD, _ARG0_AT), _op(_JSET, _NAMESPACE_FLAGS, 0, 1), _op(_RET, _KILL_PROCESS), _op(_RET, _ALLOW)]
-    return b"".join([*program, _when(_CLONE[column], flags), _op(_RET, _ALLOW)])
+    program.append(_when(_CLONE[column], flags))
+    for numbers, argument in _KILL_CALLS.values():
+        program.append(_fatal_to_init(numbers[column], _ARG0_AT + 8 * argument))
+    program.append(_refuse_values(_SETRLIMIT[column], _ARG0_AT, (_RLIMIT_CORE,), errno.EPERM))
+    program.append(_refuse_pair(_PRLIMIT[column], _ARG1_AT, _RLIMIT_CORE, _ARG2_AT))
+    if not memory:
+        program += [_answer(number, _ERRNO | errno.ENOSYS) for number in _for(machine, _REFUSE_UNCOUNTED)]
+    if not cpu:
+        program.append(_refuse_pair(_RT_SIGACTION[column], _ARG0_AT, _SIGCHLD, _ARG1_AT))
+    return b"".join([*program, _op(_RET, _ALLOW)])
+
+
+def _fatal_to_init(number: int, signal_at: int) -> bytes:
+    """SIGKILL to process 1, which the kernel would ignore: a program that kills itself is dead, as in a bare run."""
+    body = [_op(_LOAD, signal_at), _op(_JEQ, _SIGKILL, 1, 0), _op(_RET, _ALLOW), _op(_LOAD, _ARG0_AT), _op(_JEQ, 1, 0, 1)]
+    return _when(number, [*body, _op(_RET, _KILL_PROCESS), _op(_JEQ, 0, 0, 1), _op(_RET, _KILL_PROCESS), _op(_RET, _ALLOW)])

@@ -1,6 +1,7 @@
 """The zygote: one warm process per kind of program, in the box's root, that forks a cell for each program.
 
-Started as a script by the interpreter that candidates get, isolated from any site-packages. `argv[1]` is the configuration as JSON.
+Started as a script by the interpreter that candidates get, isolated from any site-packages. The configuration is its standard input, as
+JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 
 def main() -> None:
     """Build the root, warm up, then fork cells until the control socket closes."""
-    config = json.loads(sys.argv[1])
+    config = json.load(sys.stdin)
     sys.path.insert(0, config["code"])
     from sandbox.namespaces import cell, mounts, seccomp, system
 
@@ -75,6 +76,7 @@ def _warm(config: dict[str, object]) -> None:
         except ImportError:
             os.write(2, f"zygote: no module {name}\n".encode())
     _plain_streams()
+    sys.orig_argv[:] = ["python3", "main.py"]
     system.set_default_thread_stack(8 << 20)
     soft = resource.getrlimit(resource.RLIMIT_STACK)[1]
     resource.setrlimit(resource.RLIMIT_STACK, (soft, soft))

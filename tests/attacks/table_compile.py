@@ -131,10 +131,8 @@ SOURCES = (
         _source(f"py-cookie-{name}", f"# -*- coding: {name} -*-\nprint(1)", "a codec of the program's choice", prints=None)
         for name in ("hex", "rot13", "utf-7", "idna", "undefined", "unicode_escape", "utf-16", "no-such-codec", "../main", "main", "a" * 5000)
     ),
-    _source("py-long-name", f"def f({'a' * 300_000}, {'a' * 300_000}): pass", "the error's text holds a name of 300 KB", **_REFUSED,
-            hole="the error's text is sent in one message: above 64 KiB it is cut (JSONDecodeError), above 200 KiB the cell dies (RunnerLost)"),
-    _source("py-cut-name", f"def f({'a' * 70_000}, {'a' * 70_000}): pass", "the error's text holds a name of 70 KB", **_REFUSED,
-            hole="the error's text is sent in one message: above 64 KiB it is cut (JSONDecodeError), above 200 KiB the cell dies (RunnerLost)"),
+    _source("py-long-name", f"def f({'a' * 300_000}, {'a' * 300_000}): pass", "the error's text holds a name of 300 KB", **_REFUSED),
+    _source("py-cut-name", f"def f({'a' * 70_000}, {'a' * 70_000}): pass", "the error's text holds a name of 70 KB", **_REFUSED),
     _source("py-huge", "x = 1\n" * 500_000, "three megabytes of source"),
     _source("py-huge-string", f"x = '{'a' * 8_000_000}'", "eight megabytes of constant"),
     _source("py-import-self", "import main", "its own module by name", prints=None),

@@ -35,8 +35,7 @@ FILES = (
           "os.makedirs(site.getuserbase(), exist_ok=True)\nopen(os.path.join(site.getuserbase(), 'planted'), 'w').write('x')",
           "the user's own packages: usercustomize runs at every start"),
     _left("left-device-time", "import time\nfound = time.time() - os.stat('/dev/zero').st_mtime < 5", "try: os.utime('/dev/zero')\nexcept OSError: pass",
-          "the times of a device node carry a bit from test to test", control="none", no_control="the control's devices are its own; device-times is controlled",
-          hole="device nodes are bound from the host writable: utime on them succeeds and is seen by every box"),
+          "the times of a device node carry a bit from test to test", control="none", no_control="the control's devices are its own; device-times is controlled"),
 )  # fmt: skip
 
 IPC = (
@@ -57,8 +56,7 @@ IPC = (
           "for n in range(16):\n    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n    s.bind(f'\\0planted{n}')\n"
           "    a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n    for e in (a, b): socket.send_fds(e, [b'x'], [s.fileno(), a.fileno(), b.fileno()])",
           "a bound socket on its way through itself lives until the kernel's collector finds the cycle, after all processes are gone",
-          inputs=(b"1", b"2", b"3", b"4"), control="none", no_control="whether the collector has run when the next process starts is chance",
-          hole="the network namespace is the cell's: an abstract socket in flight outlives its test, so that test 2 reads bits from test 1"),
+          inputs=(b"1", b"2", b"3", b"4"), control="none", no_control="whether the collector has run when the next process starts is chance"),
     _left("left-lock", "import fcntl\nf = open(sys.executable, 'rb')\ntry: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
           "except BlockingIOError: found = True\nexcept OSError: pass",
           "import time\nif os.fork() == 0:\n    os.setsid()\n    try: fcntl.flock(f, fcntl.LOCK_EX)\n    except OSError: pass\n    time.sleep(2)\n    os._exit(0)\n"

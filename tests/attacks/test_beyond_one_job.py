@@ -98,7 +98,6 @@ async def test_a_job_that_is_given_up_leaves_nothing(sandbox: Sandbox) -> None:
     assert candidates() == set()
 
 
-@pytest.mark.xfail(strict=True, reason="warnings of the compiler go to the zygote's diagnostics, which grow without a bound")
 async def test_warnings_of_sources_are_not_collected_for_ever(sandbox: NamespacesSandbox) -> None:
     zygote = sandbox._zygotes["python"]
     before = os.fstat(zygote._diagnostics).st_size

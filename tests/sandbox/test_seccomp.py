@@ -67,7 +67,38 @@ def test_another_entry_into_the_kernel_is_killed_whatever_it_calls(number: int) 
     ],
 )  # fmt: skip
 def test_test_filter(name: str, number: int, args: tuple[int, ...], wanted: int) -> None:
-    assert run(seccomp.test_filter("x86_64"), number, args) == wanted
+    assert run(seccomp.candidate_filter("x86_64"), number, args) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "args", "wanted"),
+    [
+        ("kill oneself", 62, (1, 9), KILL), ("kill one's group", 62, (0, 9), KILL), ("kill another", 62, (7, 9), ALLOW),
+        ("terminate", 62, (1, 15), ALLOW),
+        ("tgkill oneself", 234, (1, 1, 9), KILL), ("tkill oneself", 200, (1, 9), KILL), ("raise SIGABRT", 234, (1, 1, 6), ALLOW),
+        ("core limit", 160, (4, 1), ERRNO | errno.EPERM), ("stack limit", 160, (3, 1), ALLOW),
+        ("core limit by prlimit", 302, (0, 4, 0x1000), ERRNO | errno.EPERM), ("asking for it", 302, (0, 4, 0), ALLOW),
+    ],
+)  # fmt: skip
+def test_what_a_program_may_not_do_to_itself(name: str, number: int, args: tuple[int, ...], wanted: int) -> None:
+    assert run(seccomp.candidate_filter("x86_64"), number, args) == wanted
+
+
+def test_what_no_cgroup_counts_is_refused() -> None:
+    weaker = seccomp.candidate_filter("x86_64", memory=False, cpu=False)
+    for number in (319, 29, 240):
+        assert run(weaker, number) == ERRNO | errno.ENOSYS
+        assert run(seccomp.candidate_filter("x86_64"), number) == ALLOW
+    assert run(weaker, 13, (17, 0x1000)) == ERRNO | errno.EPERM  # a handler of SIGCHLD
+    assert run(weaker, 13, (17, 0)) == ALLOW
+    assert run(weaker, 13, (2, 0x1000)) == ALLOW
+    assert run(seccomp.candidate_filter("x86_64"), 13, (17, 0x1000)) == ALLOW
+
+
+@pytest.mark.parametrize(("number", "args"), [(9, (0, 0, 3, 0x40022)), (319, (0, 4)), (29, (0, 0, 0o4000))])
+def test_huge_pages_are_refused(number: int, args: tuple[int, ...]) -> None:
+    assert run(seccomp.cell_filter("x86_64"), number, args) == ERRNO | errno.EPERM
+    assert run(seccomp.cell_filter("x86_64"), number, (0, 0, 3, 0x22)) == ALLOW
 
 
 def test_arm64_has_filters_of_its_own() -> None:
@@ -75,11 +106,11 @@ def test_arm64_has_filters_of_its_own() -> None:
     assert run(seccomp.cell_filter("aarch64"), 63, arch=ARM64) == ALLOW  # read
     assert run(seccomp.cell_filter("aarch64"), 198, (2,), arch=ARM64) == ERRNO | errno.EACCES  # socket
     assert run(seccomp.cell_filter("aarch64"), 63, arch=X86_64) == KILL
-    assert run(seccomp.test_filter("aarch64"), 97, arch=ARM64) == KILL  # unshare
+    assert run(seccomp.candidate_filter("aarch64"), 97, arch=ARM64) == KILL  # unshare
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_jumps_fit_and_programs_are_short_enough_for_the_kernel(machine: str) -> None:
-    for program in (seccomp.cell_filter(machine), seccomp.test_filter(machine)):
+    for program in (seccomp.cell_filter(machine), seccomp.candidate_filter(machine)):
         assert len(program) % 8 == 0
         assert len(program) // 8 <= 4096

@@ -1,0 +1,129 @@
+"""What a cell's tests use, counted by the kernel where a cgroup is delegated and by looking at /proc where none is. Runs in the cell."""
+
+from __future__ import annotations
+
+import os
+import time
+
+_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_LINGERING_BYTES = 1 << 20  # more than this above the start, and the last test's memory is still being freed
+_LINGER_S = 0.05
+_NOTICEABLE_CPU_S = 0.02  # below this the supervisor's own share blurs what the cgroup says
+
+
+class Accounts:
+    """Descriptors of cgroup files that the service opened: memory peak (reset by writing), out-of-memory counter, CPU counter.
+
+    Any of them may be missing: (), (peak, events) or (peak, events, cpu).
+    """
+
+    def __init__(self, descriptors: tuple[int, ...]) -> None:
+        self._peak, self._events, self._cpu = (*descriptors, None, None, None)[:3]
+        self._resettable = self._peak is not None and _can_reset(self._peak)
+        self._start_bytes = self._reset() if self._peak is not None else 0
+        self._highest = self._start_bytes
+        self._kills = self._oom_kills()
+        self._cpu_s = self._own_s = 0.0
+
+    @property
+    def memory(self) -> bool:
+        """Whether the kernel counts and bounds the memory of the whole tree."""
+        return self._peak is not None
+
+    @property
+    def cpu(self) -> bool:
+        """Whether the kernel counts the CPU time of the whole tree, of processes included that nobody waits for."""
+        return self._cpu is not None
+
+    def begin(self) -> None:
+        """Start a test's account, once what the last test held is freed (the kernel does that in its own time)."""
+        if self._resettable:
+            give_up = time.monotonic() + _LINGER_S
+            while self._reset() > self._start_bytes + _LINGERING_BYTES and time.monotonic() < give_up:
+                time.sleep(0.001)
+        if self._cpu is not None:
+            self._cpu_s, self._own_s = self._total_cpu_s(), time.process_time()
+
+    def used_cpu_s(self, waited_for_s: float) -> float:
+        """CPU seconds of the test, at least `waited_for_s`, which its parent learned by waiting."""
+        if self._cpu is None:
+            return waited_for_s
+        total = self._total_cpu_s() - self._cpu_s - (time.process_time() - self._own_s)
+        return total if total > waited_for_s + _NOTICEABLE_CPU_S else waited_for_s
+
+    def used_memory(self) -> tuple[int, bool]:
+        """(peak bytes above the start, whether the kernel killed for memory)."""
+        if self._peak is None:
+            return 0, False
+        kills, before = self._oom_kills(), self._kills
+        self._kills = kills
+        peak = int(os.pread(self._peak, 32, 0))
+        if not self._resettable:  # the peak of all tests so far: it tells of this one only where it rose
+            peak, self._highest = (peak if peak > self._highest else 0), max(peak, self._highest)
+        return max(0, peak - self._start_bytes), kills > before
+
+    def _reset(self) -> int:
+        """Forget the peak; the bytes in use now."""
+        assert self._peak is not None
+        if self._resettable:
+            os.pwrite(self._peak, b"0", 0)
+        return int(os.pread(self._peak, 32, 0))
+
+    def _total_cpu_s(self) -> float:
+        assert self._cpu is not None
+        text = os.pread(self._cpu, 64, 0)  # `usage_usec N` of version 2, or nanoseconds of version 1
+        return int(text.split()[1]) / 1e6 if text.startswith(b"usage_usec") else int(text) / 1e9
+
+    def _oom_kills(self) -> int:
+        if self._events is None:
+            return 0
+        for line in os.pread(self._events, 1024, 0).split(b"\n"):
+            if line.startswith(b"oom_kill "):
+                return int(line.split()[1])
+        return 0
+
+
+def _can_reset(peak: int) -> bool:
+    try:
+        os.pwrite(peak, b"0", 0)
+    except OSError:
+        return False
+    return True
+
+
+def tree() -> tuple[float, int]:
+    """(CPU seconds, resident bytes) of everything in this pid namespace but its init, this process."""
+    cpu_s, resident = 0.0, 0
+    for fields in _each("stat"):
+        cpu_s += sum(map(int, fields[11:15])) / _CLOCK_TICKS
+        resident += int(fields[21]) * _PAGE
+    return cpu_s, resident
+
+
+def waited_s() -> float:
+    """Seconds that the processes of this pid namespace were ready to run and had no core; a long time where the kernel does not say."""
+    found = 0.0
+    for name in _pids():
+        try:
+            with open(f"/proc/{name}/schedstat", "rb") as file:
+                found += int(file.read().split()[1]) / 1e9
+        except (FileNotFoundError, ProcessLookupError):
+            if not os.path.exists("/proc/1/schedstat"):
+                return 1e9
+    return found
+
+
+def _pids() -> list[str]:
+    return [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+
+
+def _each(file_name: str) -> list[list[bytes]]:
+    found = []
+    for name in _pids():
+        try:
+            with open(f"/proc/{name}/{file_name}", "rb") as file:
+                found.append(file.read().rpartition(b")")[2].split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
