@@ -7,7 +7,8 @@ A *job* is one program and its inputs. Every backend runs the program once per i
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -43,25 +44,66 @@ class Limits:
         return 2 * self.cpu_s + 2 if self.wall_s is None else self.wall_s
 
 
+FILE_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]{0,63}")
+MAX_FILES, MAX_FILES_BYTES = 32, 8_388_608
+MAX_INPUT_FILES, MAX_INPUT_FILES_BYTES = 4, 268_435_456
+MAX_ARGUMENTS, MAX_ARGUMENT_BYTES = 64, 4096
+_PROGRAM_FILES = frozenset({"main", "main.py", "main.cpp"})
+
+
+def _check_files(files: Mapping[str, bytes], count: int, total: int) -> None:
+    """Refuse names that are more than a name, and too much of anything. Raises ValueError: the caller's fault."""
+    if len(files) > count or sum(map(len, files.values())) > total:
+        raise ValueError(f"at most {count} files of {total:,} bytes together")
+    for name in files:
+        if not FILE_NAME.fullmatch(name) or name in _PROGRAM_FILES:
+            raise ValueError(f"no name for a file: {name[:80]!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class TestInput:
-    """One run's standard input, and how many bytes it may write to standard output before it is stopped."""
+    """One run's standard input, and how many bytes it may write to standard output before it is stopped.
+
+    `files` stand in the working folder before the program starts; they are charged to no limit.
+
+    Raises:
+        ValueError: the caller's fault: a name that is not one, or too much.
+    """
 
     __test__ = False
 
     stdin: bytes
     output_bytes: int = 8_388_608
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_files(self.files, MAX_INPUT_FILES, MAX_INPUT_FILES_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A program, its inputs and its limits. `seed` makes random numbers and hashes repeatable."""
+    """A program, its inputs and its limits. `seed` makes random numbers and hashes repeatable.
+
+    `files` stand read-only beside the source when it is compiled (`#include "x.h"` finds them), and beside a Python program when it runs.
+    `arguments` follow the program's name on its command line, the same for every input.
+
+    Raises:
+        ValueError: the caller's fault: a name or an argument that is not one, or too much.
+    """
 
     language: str
     source: str
     inputs: tuple[TestInput, ...]
     limits: Limits = field(default_factory=Limits)
     seed: int = 0
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_files(self.files, MAX_FILES, MAX_FILES_BYTES)
+        bad = any("\0" in text or len(text.encode("utf-8", "replace")) > MAX_ARGUMENT_BYTES for text in self.arguments)
+        if bad or len(self.arguments) > MAX_ARGUMENTS:
+            raise ValueError(f"at most {MAX_ARGUMENTS} arguments of {MAX_ARGUMENT_BYTES:,} bytes without NUL")
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,7 +242,7 @@ class NamespacesSandbox:
         if languages.LANGUAGES[job.language].kind == "python":
             return job.source.encode("utf-8", "replace")
         assert self._compiler is not None
-        return await self._compiler.compile(job.source, job.limits, slot)
+        return await self._compiler.compile(job, slot)
 
     def _zygote_for(self, kind: str, source: str) -> Zygote:
         """The warm process that suits the program: one that has numpy imported already, as soon as there is one."""
@@ -264,7 +264,7 @@ class NamespacesSandbox:
     async def _again_alone(self, job: Job, program: bytes, first: RunResult) -> RunResult:
         """A stop by the wall clock with little CPU used says more about the machine: once more, on a quiet slot of its own."""
         assert first.index is not None
-        alone = Job(job.language, job.source, (job.inputs[first.index],), job.limits, job.seed + first.index)
+        alone = dataclasses.replace(job, inputs=(job.inputs[first.index],), seed=job.seed + first.index)
         async with self._solo, contextlib.aclosing(self._run_tests(alone, program, self._solo_slot)) as results:
             async for result in results:
                 return dataclasses.replace(result, index=first.index)

@@ -53,10 +53,12 @@ class Cell:
         error = self._load(json.loads(message), descriptors)
         self._control.send(json.dumps({"error": error}).encode())
         while error is None:
-            message, descriptors = self._receive(256, 3)
+            message, descriptors = self._receive(4096, 4)
             if not message:
                 return
-            request = child.Request(*REQUEST.unpack(message))
+            request = child.Request(*REQUEST.unpack_from(message))
+            if len(message) > REQUEST.size:
+                request.files = tuple((name, size) for name, size in json.loads(message[REQUEST.size :]))
             try:
                 reply = self._run(request, tuple(descriptors))
             finally:
@@ -72,19 +74,24 @@ class Cell:
 
     def _load(self, order: dict[str, object], descriptors: list[int]) -> str | None:
         """Make the program ready; the error's text where it cannot be (the program's fault)."""
-        source = _read_all(descriptors[0])
+        whole = _read_all(descriptors[0])
+        source = whole[: int(order["source_bytes"])]  # type: ignore[call-overload]
         self._accounts = accounts = accounting.Accounts(tuple(descriptors[1:]))
         self._filter = system.Filter(seccomp.candidate_filter(system.machine(), memory=accounts.memory, cpu=accounts.cpu))
         kind = str(order["kind"])
+        arguments: tuple[str, ...] = tuple(order["arguments"])  # type: ignore[arg-type]
         command: tuple[str, ...] = tuple(order["command"])  # type: ignore[arg-type]
-        self._program = child.Program(kind, command=command, data_bytes=int(order["data_bytes"]))  # type: ignore[call-overload]
-        mounts.mount_program_folder(len(source))
-        with open(f"{mounts.PROGRAM_FOLDER}/{order['file']}", "wb") as file:
-            file.write(source)
-        os.chmod(f"{mounts.PROGRAM_FOLDER}/{order['file']}", 0o555)
+        self._program = child.Program(kind, command=command, arguments=arguments, data_bytes=int(order["data_bytes"]))  # type: ignore[call-overload]
+        mounts.mount_program_folder(len(whole))
+        _write_program(f"{mounts.PROGRAM_FOLDER}/{order['file']}", source)
+        at = len(source)
+        for name, size in order["files"]:  # type: ignore[attr-defined]
+            _write_program(f"{mounts.PROGRAM_FOLDER}/{name}", whole[at : at + size])
+            at += size
         mounts.seal_program_folder()
         if kind == child.KIND_NATIVE and os.path.exists(launch.LIBRARY):
-            self._launcher = launch.Launcher(launch.LIBRARY, child.NATIVE_PROGRAM, self._ready, _TEST_NAMESPACES, self._filter)
+            program = (child.NATIVE_PROGRAM, *self._program.arguments)
+            self._launcher = launch.Launcher(launch.LIBRARY, program, self._ready, _TEST_NAMESPACES, self._filter)
         return self._compile_python(source) if kind == child.KIND_PYTHON else None
 
     def _compile_python(self, source: bytes) -> str | None:
@@ -103,7 +110,7 @@ class Cell:
             resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
         _import_named(source)
         # _load and this call end before a test starts; _run, _become_child, enter and _call lie below the program instead
-        self._program.main = child.prepare_interpreter(child.frames() - 2 + 5)
+        self._program.main = child.prepare_interpreter(child.frames() - 2 + 5, self._program.arguments)
         return None
 
     # ---- running -----------------------------------------------------------------------------------------------------
@@ -113,7 +120,7 @@ class Cell:
             child.seed_random(request.seed)
         self._accounts.begin()
         started = time.monotonic()
-        if self._launcher is not None:
+        if self._launcher is not None and not request.files:
             pid, pidfd = self._launcher.launch(request, self._program, descriptors)
         else:
             pid, pidfd = self._cloner.clone(_TEST_NAMESPACES)
@@ -210,6 +217,12 @@ class Cell:
         if not self._accounts.memory and tree_bytes > request.memory_bytes:
             return MEMORY_STOP
         return 0
+
+
+def _write_program(path: str, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+    os.chmod(path, 0o555)
 
 
 def _read_all(descriptor: int) -> bytes:

@@ -37,6 +37,7 @@ class Request:
     disk_bytes: int
     disk_inodes: int
     seed: int
+    files: tuple[tuple[str, int], ...] = ()  # names and sizes, in the order of their bytes in a fourth descriptor
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class Program:
     code: types.CodeType | None = None
     main: types.ModuleType | None = None
     command: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
     data_bytes: int = -1  # RLIMIT_DATA where no cgroup bounds memory, -1 for none
 
 
@@ -61,7 +63,7 @@ def enter(request: Request, program: Program, descriptors: tuple[int, ...], read
         gc.enable()
         os._exit(_finish(_call(program.code, program.main.__dict__)))
     elif program.kind == KIND_NATIVE:
-        _execute(NATIVE_PROGRAM)
+        _execute(NATIVE_PROGRAM, program.arguments)
     else:
         _compile(program.command)
     os._exit(127)
@@ -69,12 +71,14 @@ def enter(request: Request, program: Program, descriptors: tuple[int, ...], read
 
 def _isolate(request: Request, program: Program, descriptors: tuple[int, ...], candidate_filter: system.Filter) -> None:
     os.setsid()  # a process group of its own: kill(0) must not reach the supervisor
-    for number, descriptor in enumerate(descriptors):
+    for number, descriptor in enumerate(descriptors[:3]):
         os.dup2(descriptor, number)
     system.mount("tmpfs", mounts.TEST_FOLDER, "tmpfs", system.MS_NOSUID | system.MS_NODEV, tmpfs_options(request).decode())
     for name in ("work", "tmp", "shm"):
         os.mkdir(f"{mounts.TEST_FOLDER}/{name}")
     os.chdir(mounts.WORKING_FOLDER)
+    if request.files:
+        _place_files(request.files, descriptors[3])
     system.mount("proc", "/proc", "proc", system.MS_NOSUID | system.MS_NODEV | system.MS_NOEXEC | system.MS_RDONLY, "subset=pid")
     for number, soft, hard in limits(request, program):
         resource.setrlimit(number, (soft, hard))
@@ -82,9 +86,21 @@ def _isolate(request: Request, program: Program, descriptors: tuple[int, ...], c
     candidate_filter.install()
 
 
+def _place_files(files: tuple[tuple[str, int], ...], source: int) -> None:
+    """Write a test's files into its working folder."""
+    at = 0
+    for name, size in files:
+        target = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        end = at + size
+        while at < end:
+            at += os.sendfile(target, source, at, end - at)
+        os.close(target)
+
+
 def tmpfs_options(request: Request) -> bytes:
     """Mount options of a test's own file system."""
-    return b"size=%d,nr_inodes=%d,mode=755" % (request.disk_bytes, request.disk_inodes)
+    placed = sum(size for _, size in request.files)
+    return b"size=%d,nr_inodes=%d,mode=755" % (request.disk_bytes + placed, request.disk_inodes + len(request.files))
 
 
 def limits(request: Request, program: Program) -> list[tuple[int, int, int]]:
@@ -109,13 +125,13 @@ def limits(request: Request, program: Program) -> list[tuple[int, int, int]]:
     return found
 
 
-def _execute(path: str) -> None:
+def _execute(path: str, arguments: tuple[str, ...]) -> None:
     import signal
 
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execve(path, [path], dict(os.environ))
+        os.execve(path, [path, *arguments], dict(os.environ))
     except OSError as error:
         os.write(2, f"cannot execute: {error.strerror}\n".encode())
 
@@ -132,7 +148,7 @@ def _compile(command: tuple[str, ...]) -> None:
     os._exit(0)
 
 
-def prepare_interpreter(depth: int) -> types.ModuleType:
+def prepare_interpreter(depth: int, arguments: tuple[str, ...]) -> types.ModuleType:
     """Make this interpreter look as a program finds it, before tests are forked: a page written here is not copied in every test.
 
     `depth` is how many frames of ours lie below the program's; a bare run starts at depth one. Returns the program's `__main__`.
@@ -142,7 +158,7 @@ def prepare_interpreter(depth: int) -> types.ModuleType:
     main = types.ModuleType("__main__")
     main.__dict__.update({"__file__": PYTHON_PROGRAM, "__builtins__": builtins, "__cached__": None})
     sys.modules["__main__"] = main
-    sys.argv = [PYTHON_PROGRAM]
+    sys.argv = [PYTHON_PROGRAM, *arguments]
     sys.path.insert(0, mounts.PROGRAM_FOLDER)
     sys.setrecursionlimit(1000 + depth)
     return main

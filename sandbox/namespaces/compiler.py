@@ -8,7 +8,7 @@ import hashlib
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sandbox import languages
 from sandbox.interface import Job, Limits, RunnerLost, RunResult, Status, TestInput
@@ -111,15 +111,15 @@ class CppCompiler:
             return None, f"could not be kept in {self._cache_dir}: {error.strerror}"
         return folder, ""
 
-    async def compile(self, source: str, limits: Limits, slot: Slot) -> bytes | RunResult:
+    async def compile(self, job: Job, slot: Slot) -> bytes | RunResult:
         """The binary, or a `compile_error` with the diagnostics. Raises RunnerLost."""
         command = languages.compile_command(self._compiler, self._standard, self._link, with_header=self.header_in_use)
-        key = hashlib.sha256("\0".join((*command, source)).encode("utf-8", "replace")).hexdigest()
+        key = _digest(*(part.encode("utf-8", "replace") for part in (*command, job.source)), *_flat(job.files))
         cached = self._binaries.get(key)
         if cached is not None:
             self._binaries.move_to_end(key)
             return cached
-        result = await self._in_box(command, source, limits.compile_s, BINARY_BYTES, slot)
+        result = await self._in_box(command, job.source, job.limits.compile_s, BINARY_BYTES, slot, job.files)
         if result.status is not Status.FINISHED:
             why = result.stderr or f"compiler: {result.status}".encode()
             return RunResult(
@@ -130,12 +130,14 @@ class CppCompiler:
             self._binaries.popitem(last=False)
         return result.stdout
 
-    async def _in_box(self, command: tuple[str, ...], source: str, cpu_s: float, output_bytes: int, slot: Slot) -> RunResult:
+    async def _in_box(
+        self, command: tuple[str, ...], source: str, cpu_s: float, output_bytes: int, slot: Slot, files: Mapping[str, bytes] | None = None
+    ) -> RunResult:
         assert self._zygote is not None
         limits = Limits(cpu_s=cpu_s, memory_bytes=COMPILE_MEMORY_BYTES, disk_bytes=max(COMPILE_DISK_BYTES, output_bytes))
         run = CellRun(await self._zygote.spawn(), slot)
         try:
-            job = Job("cpp", source, (TestInput(b"", output_bytes),), limits)
+            job = Job("cpp", source, (TestInput(b"", output_bytes),), limits, files=files or {})
             failed = await run.load("compile", source.encode("utf-8", "replace"), languages.CPP.file, command, job)
             if failed is not None:
                 raise RunnerLost(failed)
@@ -145,6 +147,18 @@ class CppCompiler:
             raise RunnerLost("the compile box gave no result")
         finally:
             await run.close()
+
+
+def _flat(files: Mapping[str, bytes]) -> list[bytes]:
+    return [part for name in sorted(files) for part in (name.encode(), files[name])]
+
+
+def _digest(*parts: bytes) -> str:
+    """sha256 over the parts and their lengths."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(len(part).to_bytes(8, "big") + part)
+    return found.hexdigest()
 
 
 def _default_cache() -> str:

@@ -56,10 +56,11 @@ class CellRun:
             group.limit(limits.memory_bytes + 2 * len(program) + LOAD_SLACK_BYTES)
             self._counters = group.open_counters()
         order = {
-            "kind": kind, "file": file, "command": command,
+            "kind": kind, "file": file, "command": command, "arguments": job.arguments, "source_bytes": len(program),
+            "files": [(name, len(data)) for name, data in job.files.items()],
             "data_bytes": -1 if group is not None else limits.memory_bytes + _DATA_HEADROOM_BYTES,
         }  # fmt: skip
-        source = memory_file(program)
+        source = memory_file(b"".join((program, *job.files.values())))
         try:
             self._cell.channel.send(json.dumps(order).encode(), [source, *self._counters])
         finally:
@@ -80,7 +81,8 @@ class CellRun:
         except (ValueError, KeyError, TypeError) as broken:
             raise RunnerLost("the supervisor's answer cannot be read") from broken
         if group is not None:
-            group.limit(limits.memory_bytes + max(test.output_bytes for test in job.inputs) + _OUTPUT_SLACK_BYTES)
+            uncharged = max(test.output_bytes + _size(test) for test in job.inputs)
+            group.limit(limits.memory_bytes + uncharged + _OUTPUT_SLACK_BYTES)
         return None if error is None else str(error)
 
     async def _loaded(self, cpu_s: float) -> bytes:
@@ -122,21 +124,26 @@ class CellRun:
     def _submit(self, job: Job, index: int) -> tuple[int, int, int]:
         stdin = memory_file(job.inputs[index].stdin)
         output, errors = os.memfd_create("stdout", os.MFD_CLOEXEC), os.memfd_create("stderr", os.MFD_CLOEXEC)
+        files = memory_file(b"".join(job.inputs[index].files.values())) if job.inputs[index].files else None
         try:
-            self.hand_over(job, index, (stdin, output, errors))
+            self.hand_over(job, index, (stdin, output, errors) if files is None else (stdin, output, errors, files))
         except RunnerLost:
             os.close(output)
             os.close(errors)
             raise
         finally:
             os.close(stdin)
+            if files is not None:
+                os.close(files)
         return index, output, errors
 
-    def hand_over(self, job: Job, index: int, descriptors: tuple[int, int, int]) -> None:
+    def hand_over(self, job: Job, index: int, descriptors: tuple[int, ...]) -> None:
         """Start a test on these descriptors, or queue it behind the one that runs. Raises RunnerLost."""
         limits = job.limits
         bounds = (limits.processes, limits.disk_bytes, limits.disk_inodes, (job.seed + index) & 0xFFFFFFFFFFFFFFFF)
         request = REQUEST.pack(index, limits.cpu_s, limits.net_s, limits.memory_bytes, job.inputs[index].output_bytes, *bounds)
+        if job.inputs[index].files:
+            request += json.dumps([(name, len(data)) for name, data in job.inputs[index].files.items()]).encode()
         self._cell.channel.send(request, list(descriptors))
 
     def stop(self) -> None:
@@ -174,11 +181,16 @@ def run_result(limits: Limits, test: TestInput, reply: Reply, output: int, error
     size = os.fstat(output).st_size
     stdout = os.pread(output, min(size, test.output_bytes), 0)
     stderr = os.pread(errors, stderr_bytes, 0)
-    peak = max(0, peak - sum(os.fstat(file).st_blocks for file in (output, errors)) * 512)
+    peak = max(0, peak - sum(os.fstat(file).st_blocks for file in (output, errors)) * 512 - _size(test))
     exit_code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
     verdict = _status(limits, flags, exit_code, number, cpu_s, peak, size > test.output_bytes, stderr)
     return RunResult(index, verdict, stdout, stderr, exit_code, number, cpu_s, wall_s, peak, waited_s)
+
+
+def _size(test: TestInput) -> int:
+    """Bytes of a test's own files, which are charged to its cgroup and not to its limit."""
+    return sum(map(len, test.files.values()))
 
 
 def _status(
