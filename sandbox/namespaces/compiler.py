@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from sandbox import languages
 from sandbox.interface import Job, Limits, RunnerLost, RunResult, Status, TestInput
@@ -131,13 +132,19 @@ class CppCompiler:
         return result.stdout
 
     async def _in_box(
-        self, command: tuple[str, ...], source: str, cpu_s: float, output_bytes: int, slot: Slot, files: Mapping[str, bytes] | None = None
+        self,
+        command: tuple[str, ...],
+        source: str,
+        cpu_s: float,
+        output_bytes: int,
+        slot: Slot,
+        files: Mapping[str, bytes] = MappingProxyType({}),
     ) -> RunResult:
         assert self._zygote is not None
         limits = Limits(cpu_s=cpu_s, memory_bytes=COMPILE_MEMORY_BYTES, disk_bytes=max(COMPILE_DISK_BYTES, output_bytes))
         run = CellRun(await self._zygote.spawn(), slot)
         try:
-            job = Job("cpp", source, (TestInput(b"", output_bytes),), limits, files=files or {})
+            job = Job("cpp", source, (TestInput(b"", output_bytes),), limits, files=files)
             failed = await run.load("compile", source.encode("utf-8", "replace"), languages.CPP.file, command, job)
             if failed is not None:
                 raise RunnerLost(failed)

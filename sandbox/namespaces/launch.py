@@ -40,20 +40,15 @@ def _strings(values: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
 class Launcher:
     """Launches one program again and again."""
 
-    def __init__(
-        self, library: str, path: str, arguments: tuple[str, ...], ready: int, flags: int, candidate_filter: system.Filter
-    ) -> None:
+    def __init__(self, library: str, command: tuple[str, ...], ready: int, flags: int, candidate_filter: system.Filter) -> None:
         self._launch = ctypes.PyDLL(library).launch
         self._launch.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
         self._pidfd = ctypes.c_int(-1)
         environment = [os.fsencode(f"{name}={value}") for name, value in os.environ.items()]
-        self._kept = (
-            _strings([path.encode(), *(text.encode("utf-8", "replace") for text in arguments)]),
-            _strings(environment),
-            candidate_filter,
-        )  # what the plan points to
+        arguments = [text.encode("utf-8", "replace") for text in command]
+        self._kept = (_strings(arguments), _strings(environment), candidate_filter)  # what the plan points to
         numbers = system.numbers()
-        self._plan = _Plan(ready=ready, flags=flags, filter=candidate_filter.address, path=path.encode())
+        self._plan = _Plan(ready=ready, flags=flags, filter=candidate_filter.address, path=arguments[0])
         self._plan.arguments, self._plan.environment = self._kept[0], self._kept[1]
         self._plan.seccomp_number, self._plan.capset_number = numbers["seccomp"], numbers["capset"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from sandbox.interface import Job, Limits, RunResult, Sandbox, Status, TestInput
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.isolation]
+NO_NAMES = ["", ".", "..", "a/b", "/etc/passwd", ".hidden", "-o", "main.py", "main.cpp", "main", "a\nb", "a\0", "x" * 65, "é"]
 
 
 async def results_of(sandbox: Sandbox, job: Job) -> list[RunResult]:
@@ -28,6 +28,8 @@ PYTHON = "import sys, helper, os\nprint(open(sys.argv[1]).read(), helper.ANSWER,
 
 
 @pytest.mark.compiler
+@pytest.mark.isolation
+@pytest.mark.asyncio(loop_scope="session")
 async def test_native_programs(sandbox: Sandbox) -> None:
     tests = (TestInput(b"", files={"input": b"one"}), TestInput(b"", files={"input": b"two", "other": b"x"}))
     first = Job("cpp", CPP, tests, files={"answer.h": b"#define ANSWER 42"}, arguments=("input", "a b"))
@@ -37,12 +39,16 @@ async def test_native_programs(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.compiler
+@pytest.mark.isolation
+@pytest.mark.asyncio(loop_scope="session")
 async def test_native_arguments_without_files(sandbox: Sandbox) -> None:
     source = "#include <cstdio>\nint main(int n, char **a) { for (int i = 1; i < n; i++) puts(a[i]); }"
     (result,) = await results_of(sandbox, Job("cpp", source, (TestInput(b""),), arguments=("x", "", "--y", "é")))
     assert result.stdout == "x\n\n--y\né\n".encode()
 
 
+@pytest.mark.isolation
+@pytest.mark.asyncio(loop_scope="session")
 async def test_python_programs(sandbox: Sandbox) -> None:
     tests = (TestInput(b"", files={"input": b"one"}), TestInput(b"", files={"input": b"two", "b.txt": b""}))
     job = Job("python", PYTHON, tests, files={"helper.py": b"ANSWER = 42"}, arguments=("input",))
@@ -50,6 +56,8 @@ async def test_python_programs(sandbox: Sandbox) -> None:
     assert [result.stdout for result in found] == [b"one 42 2 ['input']\n", b"two 42 2 ['b.txt', 'input']\n"], found[0].stderr
 
 
+@pytest.mark.isolation
+@pytest.mark.asyncio(loop_scope="session")
 async def test_files_are_charged_to_no_limit(sandbox: Sandbox) -> None:
     source = "import os\nprint(os.path.getsize('big'))\nopen('mine', 'wb').write(b'x' * (1 << 20))"
     limits = Limits(cpu_s=3, memory_bytes=32 << 20, disk_bytes=2 << 20)
@@ -58,9 +66,7 @@ async def test_files_are_charged_to_no_limit(sandbox: Sandbox) -> None:
     assert result.memory_bytes < 32 << 20
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "a/b", "/etc/passwd", ".hidden", "-o", "main.py", "main.cpp", "main", "a\nb", "a\0", "x" * 65, "é"]
-)
+@pytest.mark.parametrize("name", NO_NAMES)
 def test_what_is_no_name(name: str) -> None:
     with pytest.raises(ValueError, match="no name"):
         Job("python", "", (), files={name: b""})
