@@ -7,7 +7,7 @@ import time
 
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_LINGERING_BYTES = 1 << 20  # more than this above the start, and the last test's memory is still being freed
+_LINGERING_BYTES = 8 << 20  # more than this above the start, and the last test's memory is still being freed
 _LINGER_S = 0.05
 _NOTICEABLE_CPU_S = 0.02  # below this the supervisor's own share blurs what the cgroup says
 
@@ -21,8 +21,8 @@ class Accounts:
     def __init__(self, descriptors: tuple[int, ...]) -> None:
         self._peak, self._events, self._cpu = (*descriptors, None, None, None)[:3]
         self._resettable = self._peak is not None and _can_reset(self._peak)
-        self._start_bytes = self._reset() if self._peak is not None else 0
-        self._highest = self._start_bytes
+        self._start_bytes: int | None = None  # in use before the first test
+        self._highest = 0
         self._kills = self._oom_kills()
         self._cpu_s = self._own_s = 0.0
 
@@ -38,12 +38,24 @@ class Accounts:
 
     def begin(self) -> None:
         """Start a test's account, once what the last test held is freed (the kernel does that in its own time)."""
-        if self._resettable:
-            give_up = time.monotonic() + _LINGER_S
-            while self._reset() > self._start_bytes + _LINGERING_BYTES and time.monotonic() < give_up:
-                time.sleep(0.001)
+        if self._peak is not None:
+            self._settle()
         if self._cpu is not None:
             self._cpu_s, self._own_s = self._total_cpu_s(), time.process_time()
+
+    def _settle(self) -> None:
+        now = self._reset()
+        if self._start_bytes is None:
+            self._start_bytes = self._highest = now
+        if not self._resettable:
+            return
+        give_up = time.monotonic() + _LINGER_S
+        while now > self._start_bytes + _LINGERING_BYTES:
+            if time.monotonic() > give_up:
+                self._start_bytes = now  # it stays: the supervisor's own, then
+                return
+            time.sleep(0.001)
+            now = self._reset()
 
     def used_cpu_s(self, waited_for_s: float) -> float:
         """CPU seconds of the test, at least `waited_for_s`, which its parent learned by waiting."""
@@ -61,7 +73,7 @@ class Accounts:
         peak = int(os.pread(self._peak, 32, 0))
         if not self._resettable:  # the peak of all tests so far: it tells of this one only where it rose
             peak, self._highest = (peak if peak > self._highest else 0), max(peak, self._highest)
-        return max(0, peak - self._start_bytes), kills > before
+        return max(0, peak - (self._start_bytes or 0)), kills > before
 
     def _reset(self) -> int:
         """Forget the peak; the bytes in use now."""
