@@ -36,6 +36,12 @@ def _runtime_packages() -> str | None:
     return None
 
 
+def _testset_folder() -> str:
+    """In the user's cache folder: clients upload again what is gone."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "reward-service", "testsets")
+
+
 def _split_names(value: object) -> object:
     """`python,cpp` of an environment variable as a tuple; anything else as it is."""
     if isinstance(value, str):
@@ -154,6 +160,26 @@ class Settings(BaseSettings):
     max_requests: int = Field(16_384, ge=1, le=1_000_000, description="Requests in flight; beyond: 429.")
     max_rollouts: int = Field(
         65_536, ge=1, le=10_000_000, description="Rollouts in flight; beyond: 429. A single request with more of them: 413."
+    )
+    testset_folder: str = Field(
+        default_factory=_testset_folder,
+        min_length=1,
+        description="Folder of uploaded test sets; several services may share it.",
+        json_schema_extra={"unit": "path", "shown": "`reward-service/testsets` in the user's cache folder"},
+    )
+    testset_disk_bytes: int = Field(
+        10 * GIB,
+        ge=1024,
+        le=1024 * 1024 * GIB,
+        description="Bytes of uploaded test sets on disk, compressed; the least recently used leave first. One that does not fit: 507.",
+        json_schema_extra={"unit": "bytes"},
+    )
+    testset_memory_bytes: int = Field(
+        GIB,
+        ge=1024,
+        le=1024 * GIB,
+        description="Bytes of parsed test sets in memory. In use beyond: 429; a single request beyond: 413.",
+        json_schema_extra={"unit": "bytes"},
     )
     max_tests: int = Field(20_000, ge=1, le=10_000_000, description="Test cases of one reference.")
     body_wait_s: float = Field(

@@ -87,10 +87,12 @@ class ErrorModel(BaseModel):
 
 
 class RefusalModel(BaseModel):
-    """The body of every answer of 400 or above; `errors` lists all findings where there are several."""
+    """The body of every answer of 400 or above; `errors` lists all findings where there are several,
+    `missing` the test sets to upload (424)."""
 
     error: ErrorModel
     errors: list[ErrorModel] = []
+    missing: list[str] = []
 
 
 def encode_grade(grade: Grade) -> bytes:

@@ -19,6 +19,7 @@ from reward_service.server.middleware import Observed, add_error_handlers
 from reward_service.server.openapi import describe
 from reward_service.server.routes import router
 from reward_service.server.service import Service
+from reward_service.server.uploads import router as uploads
 from reward_service.settings import Settings
 from reward_service.wiring import Machine, build_machine
 
@@ -54,6 +55,7 @@ def create_app(settings: Settings, machine: Machine | None = None) -> FastAPI:
     )
     app.state.service = service
     app.include_router(router)
+    app.include_router(uploads)
     app.add_middleware(Observed, metrics=service.metrics)
     add_error_handlers(app, service.metrics)
     app.openapi = describe(app)  # type: ignore[method-assign]

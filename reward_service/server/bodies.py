@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -51,6 +51,10 @@ class Body:
             self.small.clear()
         return self.file
 
+    def plain(self) -> bytes:
+        """All bytes as they came, in memory."""
+        return bytes(self.small) if self.file is None else os.pread(self.file, self.size, 0)
+
     def __enter__(self) -> Self:
         return self
 
@@ -93,10 +97,22 @@ async def receive_into(body: Body, receive: Receive, bound: int, wait_s: float, 
     """Receive a whole body; `hold` is told of each piece's bytes before they are kept, and may refuse.
 
     Raises:
+        TooLarge, RequestError, Cancelled: as `pieces_of` says.
+    """
+    async for piece in pieces_of(receive, bound, wait_s):
+        hold(len(piece))
+        body.add(piece)
+
+
+async def pieces_of(receive: Receive, bound: int, wait_s: float) -> AsyncIterator[bytes]:
+    """The pieces of a body as they come.
+
+    Raises:
         TooLarge: the client's fault (413): more bytes than `bound`.
         RequestError: the client's fault (408): nothing came for `wait_s` seconds.
         Cancelled: the client went away.
     """
+    size = 0
     while True:
         try:
             async with asyncio.timeout(wait_s):
@@ -106,10 +122,10 @@ async def receive_into(body: Body, receive: Receive, bound: int, wait_s: float, 
         if message["type"] == "http.disconnect":
             raise Cancelled("the client went away")
         piece: bytes = message.get("body", b"")
-        if body.size + len(piece) > bound:
+        size += len(piece)
+        if size > bound:
             raise TooLarge(bound)
-        hold(len(piece))
-        body.add(piece)
+        yield piece
         if not message.get("more_body", False):
             return
 

@@ -1,7 +1,8 @@
 """A read request as a sequence of small frames, so that the event loop rebuilds it a little at a time.
 
 Each frame is a kind (one byte), a length (four bytes, little endian) and a MessagePack value. A request is one `H` (head), then for
-each group one `G` (all but tests and rollouts), any number of `T` (tests) and of `R` (rollouts).
+each group one `G` (all but tests and rollouts), any number of `T` (tests) and of `R` (rollouts). A test set is one `S` (all but tests)
+and any number of `T`.
 """
 
 from __future__ import annotations
@@ -47,20 +48,84 @@ class _GroupHead:
 
 def to_frames(request: GradeRequest) -> Iterator[bytes]:
     """The frames of a request, in order; HEADER and payload of each are one piece of bytes."""
+    frame = _framer()
+    yield frame(b"H", _Head(request.scheme, request.detail, request.deadline_s, len(request.groups)))
+    for group in request.groups:
+        yield frame(b"G", _head_of(group))
+        if isinstance(group.reference, CodeReference):
+            yield from _test_frames(group.reference, frame)
+        for rollouts in _batches(((r.rollout_id, r.completion, r.completion_tokens) for r in group.rollouts), _rollout_size):
+            yield frame(b"R", rollouts)
+
+
+def test_set_frames(reference: CodeReference) -> Iterator[bytes]:
+    """The frames of a test set."""
+    frame = _framer()
+    yield frame(b"S", replace(reference, tests=()))
+    yield from _test_frames(reference, frame)
+
+
+def _framer() -> Callable[[bytes, object], bytes]:
     encoder = msgspec.msgpack.Encoder()
 
     def frame(kind: bytes, value: object) -> bytes:
         payload = encoder.encode(value)
         return HEADER.pack(kind, len(payload)) + payload
 
-    yield frame(b"H", _Head(request.scheme, request.detail, request.deadline_s, len(request.groups)))
-    for group in request.groups:
-        yield frame(b"G", _head_of(group))
-        if isinstance(group.reference, CodeReference):
-            for tests in _batches(((_packed(t.stdin), _packed(t.stdout)) for t in group.reference.tests), _test_size):
-                yield frame(b"T", tests)
-        for rollouts in _batches(((r.rollout_id, r.completion, r.completion_tokens) for r in group.rollouts), _rollout_size):
-            yield frame(b"R", rollouts)
+    return frame
+
+
+def _test_frames(reference: CodeReference, frame: Callable[[bytes, object], bytes]) -> Iterator[bytes]:
+    for tests in _batches(((_packed(t.stdin), _packed(t.stdout)) for t in reference.tests), _test_size):
+        yield frame(b"T", tests)
+
+
+class _Tests:
+    """The tests of `T` frames, in order."""
+
+    def __init__(self) -> None:
+        self._found: list[ProgramTest] = []
+        self._read = msgspec.msgpack.Decoder(list[TestBytes]).decode
+
+    def add(self, payload: bytes) -> None:
+        """Take the next frame."""
+        self._found += [ProgramTest(_unpacked(stdin), _unpacked(stdout)) for stdin, stdout in self._read(payload)]
+
+    def take(self, reference: CodeReference) -> CodeReference:
+        """The reference with its tests, which are the next one's no more."""
+        found, self._found = self._found, []
+        return replace(reference, tests=tuple(found))
+
+
+class TestSetAssembler:
+    """Builds a test set out of its frames, added one after the other."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.size = 0  # of all frames
+        self._head: CodeReference | None = None
+        self._tests = _Tests()
+
+    def add(self, kind: bytes, payload: bytes) -> None:
+        """Take the next frame."""
+        self.size += len(payload)
+        if kind == b"S":
+            self._head = msgspec.msgpack.decode(payload, type=CodeReference)
+        elif kind == b"T":
+            self._tests.add(payload)
+        else:
+            raise RewardServiceError("a frame of an unknown kind")
+
+    def test_set(self) -> CodeReference:
+        """The test set, once all frames are in.
+
+        Raises:
+            RewardServiceError: ours: frames are missing.
+        """
+        if self._head is None:
+            raise RewardServiceError("frames of a test set are missing")
+        return self._tests.take(self._head)
 
 
 class Assembler:
@@ -70,11 +135,10 @@ class Assembler:
         self._head: _Head | None = None
         self._groups: list[Group] = []
         self._open: _GroupHead | None = None
-        self._tests: list[ProgramTest] = []
+        self._tests = _Tests()
         self._rollouts: list[Rollout] = []
         self._read_head = msgspec.msgpack.Decoder(_Head).decode
         self._read_group = msgspec.msgpack.Decoder(_GroupHead).decode
-        self._read_tests = msgspec.msgpack.Decoder(list[TestBytes]).decode
         self._read_rollouts = msgspec.msgpack.Decoder(list[RolloutFields]).decode
 
     def add(self, kind: bytes, payload: bytes) -> None:
@@ -82,7 +146,7 @@ class Assembler:
         if kind == b"R":
             self._rollouts += [Rollout(*fields) for fields in self._read_rollouts(payload)]
         elif kind == b"T":
-            self._tests += [ProgramTest(_unpacked(stdin), _unpacked(stdout)) for stdin, stdout in self._read_tests(payload)]
+            self._tests.add(payload)
         elif kind == b"G":
             self._finish_group()
             self._open = self._read_group(payload)
@@ -109,11 +173,11 @@ class Assembler:
             return
         reference: Reference | None = head.choice if head.math is None else head.math
         if head.code is not None:
-            reference = replace(head.code, tests=tuple(self._tests))
+            reference = self._tests.take(head.code)
         if reference is None:
             raise RewardServiceError("a frame of a group without its reference")
         self._groups.append(Group(head.group_id, head.task, reference, tuple(self._rollouts), head.prompt, head.language))
-        self._tests, self._rollouts = [], []
+        self._rollouts = []
 
 
 def _head_of(group: Group) -> _GroupHead:

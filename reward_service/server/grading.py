@@ -6,6 +6,7 @@ import asyncio
 import collections
 import contextlib
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from dataclasses import replace
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -58,6 +59,11 @@ class GradingResponse(Response):
             if body.file is not None:
                 await asyncio.to_thread(body.close)  # not held while grading, and not freed by the event loop
         ticket.hold_rollouts(request.rollouts)
+        async with self._service.test_sets.lease(request.groups) as groups:
+            await self._grade(replace(request, groups=tuple(groups)), stream, send, notes)
+
+    async def _grade(self, request: GradeRequest, stream: bool, send: Send, notes: dict[str, object]) -> None:
+        stages = self._service.metrics.stage_seconds
         run = Run(self._service, request, self._arrived_s + request.deadline_s)
         with stages.labels("grade").time():
             async with run:

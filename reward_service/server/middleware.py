@@ -18,7 +18,7 @@ from reward_service.errors import Overloaded, RequestError
 from reward_service.server.admission import RETRY_FULL_S, NoRoom
 from reward_service.server.logs import NOTES
 from reward_service.server.metrics import Metrics
-from reward_service.server.refusals import error_body, refusal_of
+from reward_service.server.refusals import body_of, error_body
 
 REQUEST_ID = "x-request-id"
 SAFE_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
@@ -77,7 +77,7 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
             metrics.shed.labels(error.cause).inc()
             headers = {"Retry-After": str(error.retry_after_s)}
         request.scope.get(NOTES, {}).update(pointer=error.pointer, reason=error.message)
-        return JSONResponse(error_body(refusal_of(error)), error.status, headers)
+        return JSONResponse(body_of(error), error.status, headers)
 
     async def overloaded(request: Request, error: Exception) -> Response:
         return _answer(503, str(error), {"Retry-After": str(RETRY_FULL_S)})

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from reward_service.server.schema import GradeBody
+from reward_service.server.schema import TESTSET_PATTERN, GradeBody, TestSetModel
 
 REFERENCE = "#/components/schemas/{model}"
 EXAMPLE: dict[str, Any] = {
@@ -36,6 +36,32 @@ GRADE_EXTRA: dict[str, Any] = {
         "content": {"application/json": {"schema": {"$ref": REFERENCE.format(model="GradeBody")}, "example": EXAMPLE}},
     }
 }
+TEST_SET_EXTRA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": REFERENCE.format(model="TestSetModel")},
+                "example": {"tests": [{"stdin": "3\n", "stdout": "6\n"}]},
+            }
+        },
+    }
+}
+MISSING_EXTRA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["testsets"],
+                    "additionalProperties": False,
+                    "properties": {"testsets": {"type": "array", "items": {"type": "string", "pattern": TESTSET_PATTERN}}},
+                }
+            }
+        },
+    }
+}
 DESCRIPTION = "Grades completions of language models. Whatever infrastructure does is `unscored`, never a reward of 0."
 
 
@@ -45,7 +71,7 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             found = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
-            _, definitions = models_json_schema([(GradeBody, "validation")], ref_template=REFERENCE)
+            _, definitions = models_json_schema([(GradeBody, "validation"), (TestSetModel, "validation")], ref_template=REFERENCE)
             schemas = found.setdefault("components", {}).setdefault("schemas", {})
             schemas.update(definitions["$defs"])
             app.openapi_schema = found

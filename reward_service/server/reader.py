@@ -1,4 +1,4 @@
-"""Reading requests: small bodies at once, big ones in processes of their own, while the event loop goes on."""
+"""Reading requests and test sets: small bodies at once, the others in processes of their own, while the event loop goes on."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Protocol, TypeVar
 
 from reward_service.errors import Overloaded, RequestError
+from reward_service.records import CodeReference
 from reward_service.server.bodies import Body
 from reward_service.server.bounds import INLINE_BYTES, Bounds
 from reward_service.server.decompress import Encoding, TooLarge, decompress
-from reward_service.server.frames import HEADER, Assembler
-from reward_service.server.reader_process import MESSAGE_BYTES, encode_bounds
+from reward_service.server.frames import HEADER, Assembler, TestSetAssembler
+from reward_service.server.reader_process import DAMAGED, MESSAGE_BYTES, Damaged, Order, encode_bounds
 from reward_service.server.refusals import Refusal
 from reward_service.server.requests import GradeRequest, read_request
 
@@ -25,6 +28,17 @@ ANSWER_S = 120.0  # a body of 256 MiB takes about two seconds; a reader that doe
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from reward_service.server import reader_process as r; r.main(*sys.argv[1:3])"
 )
+
+
+class Frames(Protocol):
+    """What takes the frames that a process sends."""
+
+    def add(self, kind: bytes, payload: bytes) -> None:
+        """Take the next frame."""
+        ...
+
+
+A = TypeVar("A", bound=Frames)
 
 
 class _ReaderLost(Exception):
@@ -46,14 +60,14 @@ class _Reader:
         """Process id."""
         return self._process.pid
 
-    async def read(self, file: int, encoding: Encoding) -> GradeRequest:
-        """What the body in `file` states.
+    async def read(self, file: int, order: Order, assembler: Frames) -> None:
+        """Let the process read `file`, and give what it found to the assembler.
 
         Raises:
             RequestError: the client's fault.
             _ReaderLost: ours.
         """
-        message = json.dumps({"encoding": encoding.value}).encode()
+        message = json.dumps(asdict(order)).encode()
         try:
             socket.send_fds(self._socket, [message], [file])
         except OSError as error:
@@ -67,7 +81,7 @@ class _Reader:
         try:
             if answer["status"] != 200:
                 raise _refusal(answer)
-            return await _assembled(files[0])
+            await _assemble(files[0], assembler)
         finally:
             await asyncio.to_thread(os.close, files[0])  # frees as much memory as the body has, which takes a while
 
@@ -88,7 +102,7 @@ class BodyReader:
         self._open = False
         self._readers: set[_Reader] = set()
         self._free: asyncio.Queue[_Reader] = asyncio.Queue()
-        self._busy: set[asyncio.Task[GradeRequest]] = set()
+        self._busy: set[asyncio.Task[Any]] = set()
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -112,8 +126,27 @@ class BodyReader:
             with contextlib.suppress(TooLarge):  # small only while compressed
                 plain = decompress(bytes(body.small), body.encoding, INLINE_BYTES)
                 return read_request(plain, self._bounds)
-        # Shielded: whoever stops waiting leaves a process that still owes an answer, and must not be given another body before.
-        task = asyncio.ensure_future(self._read_elsewhere(os.dup(body.spill()), body.encoding))
+        return (await self._read_shielded(body.spill(), Order("request", body.encoding), Assembler)).request()
+
+    async def read_test_set(self, file: int, digest: str) -> tuple[CodeReference, int]:
+        """The test set in the zstd file behind a descriptor, and about how many bytes of memory it takes.
+
+        Raises:
+            Damaged: nobody's fault: it is not the one of that digest.
+            RequestError: the client's fault: what this server accepts no more.
+            Overloaded: ours.
+        """
+        order = Order("test_set", Encoding.ZSTD, digest)
+        assembler = await self._read_shielded(file, order, TestSetAssembler)
+        return assembler.test_set(), assembler.size
+
+    async def check_test_set(self, file: int, digest: str) -> None:
+        """`read_test_set`, but for what it would give."""
+        await self._read_shielded(file, Order("checked_test_set", Encoding.ZSTD, digest), TestSetAssembler)
+
+    async def _read_shielded(self, file: int, order: Order, make: Callable[[], A]) -> A:
+        """Shielded: whoever stops waiting leaves a process that still owes an answer, and must not be given another file before."""
+        task = asyncio.ensure_future(self._read_elsewhere(os.dup(file), order, make))
         self._busy.add(task)
         task.add_done_callback(self._finished)
         return await asyncio.shield(task)
@@ -128,27 +161,28 @@ class BodyReader:
             reader.close()
         self._readers.clear()
 
-    def _finished(self, task: asyncio.Task[GradeRequest]) -> None:
+    def _finished(self, task: asyncio.Task[Any]) -> None:
         self._busy.discard(task)
         if not task.cancelled():
             task.exception()  # seen, also where nobody waits any more
 
-    async def _read_elsewhere(self, file: int, encoding: Encoding) -> GradeRequest:
+    async def _read_elsewhere(self, file: int, order: Order, make: Callable[[], A]) -> A:
         try:
             for _ in range(ATTEMPTS):
                 with contextlib.suppress(_ReaderLost):
-                    return await self._read_once(file, encoding)
+                    assembler = make()
+                    await self._read_once(file, order, assembler)
+                    return assembler
         finally:
             os.close(file)
         raise Overloaded("the process that reads bodies was lost")
 
-    async def _read_once(self, file: int, encoding: Encoding) -> GradeRequest:
+    async def _read_once(self, file: int, order: Order, assembler: Frames) -> None:
         reader = await self._free.get()
         sound = False
         try:
-            request = await reader.read(file, encoding)
+            await reader.read(file, order, assembler)
             sound = True
-            return request
         except RequestError:
             sound = True
             raise
@@ -194,20 +228,20 @@ def _received(connection: socket.socket) -> tuple[Mapping[str, object], list[int
     return answer, files
 
 
-def _refusal(answer: Mapping[str, object]) -> Refusal:
+def _refusal(answer: Mapping[str, object]) -> RequestError:
     errors, status = answer["errors"], answer["status"]
     assert isinstance(errors, list)
     assert isinstance(status, int)
+    if status == DAMAGED:
+        return Damaged()
     return Refusal([(pointer, message) for pointer, message in errors], status)
 
 
-async def _assembled(file: int) -> GradeRequest:
-    """Rebuild the request frame by frame; other work gets its turn after each."""
-    assembler = Assembler()
+async def _assemble(file: int, assembler: Frames) -> None:
+    """Rebuild what was read frame by frame; other work gets its turn after each."""
     offset = 0
     while header := os.pread(file, HEADER.size, offset):
         kind, length = HEADER.unpack(header)
         assembler.add(kind, os.pread(file, length, offset + HEADER.size))
         offset += HEADER.size + length
         await asyncio.sleep(0)
-    return assembler.request()

@@ -1,4 +1,4 @@
-"""The process that reads big bodies: decompresses, parses and validates them, so that the event loop does not stand still.
+"""The process that reads big bodies and test sets: decompresses, parses, validates them, so that the event loop does not stand still.
 
 Started by `reader.BodyReader` with one end of a socket pair. A message in each direction is a small JSON object; the body, and the
 frames of the answer, travel as descriptors of anonymous files beside it. The process ends when the socket is closed.
@@ -7,24 +7,44 @@ frames of the answer, travel as descriptors of anonymous files beside it. The pr
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import mmap
 import os
 import resource
 import signal
 import socket
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 from reward_service.errors import RequestError
 from reward_service.server.bounds import Bounds
-from reward_service.server.decompress import Encoding, decompress
-from reward_service.server.frames import to_frames
+from reward_service.server.decompress import Encoding, TooLarge, decompress
+from reward_service.server.frames import test_set_frames, to_frames
 from reward_service.server.refusals import refusal_of
-from reward_service.server.requests import read_request
+from reward_service.server.requests import read_request, read_test_set
 
 MESSAGE_BYTES = 65_536
+DAMAGED = 410  # the status of a stored test set that is not what its digest says
 BASE_MEMORY_BYTES = 1 << 30
 MEMORY_PER_BODY_BYTE = 12  # the body, its text and the text of its strings at up to four bytes a character, and the answer
+
+
+class Damaged(RequestError):
+    """Nobody's fault (410): a stored test set is not what its digest says; whoever holds test sets forgets it."""
+
+    def __init__(self) -> None:
+        super().__init__("", "the stored test set is damaged", status=DAMAGED)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to do with a file: read a request, or read a test set of that digest; one that is only checked has no frames."""
+
+    kind: Literal["request", "test_set", "checked_test_set"]
+    encoding: Encoding
+    digest: str = ""
 
 
 def serve(descriptor: int, bounds: Bounds) -> None:
@@ -41,7 +61,7 @@ def serve(descriptor: int, bounds: Bounds) -> None:
         if not message:
             return
         order = json.loads(message)
-        answer, result = _answer(files[0], Encoding(order["encoding"]), bounds)
+        answer, result = _answer(files[0], Order(**order), bounds)
         with os.fdopen(result, "rb"):
             socket.send_fds(connection, [json.dumps(answer).encode()], [result])
 
@@ -51,11 +71,11 @@ def encode_bounds(bounds: Bounds) -> str:
     return json.dumps(asdict(bounds))
 
 
-def _answer(file: int, encoding: Encoding, bounds: Bounds) -> tuple[dict[str, object], int]:
+def _answer(file: int, order: Order, bounds: Bounds) -> tuple[dict[str, object], int]:
     """The message of the answer, and the descriptor of its frames."""
     result = os.memfd_create("frames", os.MFD_CLOEXEC)
     try:
-        _write_frames(file, encoding, bounds, result)
+        _write_frames(file, order, bounds, result)
     except RequestError as error:
         return {"status": error.status, "errors": refusal_of(error)}, result
     except MemoryError:
@@ -63,13 +83,35 @@ def _answer(file: int, encoding: Encoding, bounds: Bounds) -> tuple[dict[str, ob
     return {"status": 200}, result
 
 
-def _write_frames(file: int, encoding: Encoding, bounds: Bounds, result: int) -> None:
-    with os.fdopen(file, "rb") as source:
-        mapped = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)  # unmapped with its last view
-    request = read_request(decompress(memoryview(mapped), encoding, bounds.max_body_bytes), bounds)
+def _write_frames(file: int, order: Order, bounds: Bounds, result: int) -> None:
+    plain = _plain(file, order, bounds)
     with os.fdopen(os.dup(result), "wb", buffering=1 << 20) as out:
-        for frame in to_frames(request):
+        for frame in _frames(plain, order, bounds):
             out.write(frame)
+
+
+def _plain(file: int, order: Order, bounds: Bounds) -> bytes | memoryview:
+    with os.fdopen(file, "rb") as source:
+        if os.fstat(file).st_size == 0:  # which cannot be mapped
+            return b""
+        mapped = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)  # unmapped with its last view
+    try:
+        return decompress(memoryview(mapped), Encoding(order.encoding), bounds.max_body_bytes)
+    except TooLarge:
+        raise
+    except RequestError:
+        if order.kind == "request":
+            raise
+        raise Damaged from None
+
+
+def _frames(plain: bytes | memoryview, order: Order, bounds: Bounds) -> Iterable[bytes]:
+    if order.kind == "request":
+        return to_frames(read_request(plain, bounds))
+    if hashlib.sha256(plain).hexdigest() != order.digest:
+        raise Damaged
+    test_set = read_test_set(plain, bounds)
+    return () if order.kind == "checked_test_set" else test_set_frames(test_set)
 
 
 def main(descriptor: str, bounds: str) -> None:

@@ -38,6 +38,14 @@ class Refusal(RequestError):
         self.errors = tuple(errors[:MAX_ERRORS])
 
 
+class UnknownTestSets(Refusal):
+    """The request names test sets that are not here (424): upload the `missing` ones, then send it again."""
+
+    def __init__(self, pointers: Sequence[str], missing: Sequence[str]) -> None:
+        super().__init__([(pointer, "no such test set is here: upload it") for pointer in pointers], 424)
+        self.missing = tuple(missing)
+
+
 def refusal_of(error: RequestError) -> tuple[tuple[str, str], ...]:
     """All (pointer, message) pairs of a refusal, at least one."""
     return error.errors if isinstance(error, Refusal) else ((error.pointer, error.message),)
@@ -47,6 +55,12 @@ def error_body(errors: Sequence[tuple[str, str]]) -> dict[str, object]:
     """The body of a refusal: `error` is the first; `errors` lists all where there are several."""
     listed = [{"pointer": pointer, "message": message} for pointer, message in errors]
     return {"error": listed[0], "errors": listed} if len(listed) > 1 else {"error": listed[0]}
+
+
+def body_of(error: RequestError) -> dict[str, object]:
+    """The body of the answer to a refused request."""
+    body = error_body(refusal_of(error))
+    return {**body, "missing": error.missing} if isinstance(error, UnknownTestSets) else body
 
 
 def refused_by(error: ValidationError, tasks: Iterable[str]) -> Refusal:

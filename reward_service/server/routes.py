@@ -23,6 +23,7 @@ REFUSED = {
     413: "The body, or the number of rollouts, is above this server's maximum.",
     415: "Another content type or content encoding than the known ones.",
     422: "A field is unknown, missing, of a wrong type, out of range, or not yet supported; the pointer names it.",
+    424: "References name test sets that are not here; `missing` lists them. Upload these and repeat.",
     429: "The server is full: come back after `Retry-After` seconds.",
     503: "The server is stopping: come back after `Retry-After` seconds.",
 }

@@ -13,6 +13,8 @@ from reward_service.server.decompress import Encoding
 from reward_service.server.metrics import Metrics
 from reward_service.server.reader import BodyReader
 from reward_service.server.requests import GradeRequest
+from reward_service.server.testset_files import TestSetFiles
+from reward_service.server.testsets import TestSets
 from reward_service.settings import Settings
 from reward_service.wiring import Machine
 
@@ -33,6 +35,8 @@ class Service:
         self.admission = Admission(settings.max_requests, settings.max_rollouts, settings.max_held_bytes)
         self._quick_reader = BodyReader(self.bounds)
         self._big_reader = BodyReader(self.bounds, 1 + settings.workers // READERS_PER_CORES)
+        files = TestSetFiles(settings.testset_folder, settings.testset_disk_bytes)
+        self.test_sets = TestSets(files, self._big_reader, settings.testset_memory_bytes, settings.max_body_bytes)
         self.key = None if settings.key is None else settings.key.get_secret_value()
         self._shares = itertools.count(1)
         self._running: set[asyncio.Task[None]] = set()
@@ -42,6 +46,7 @@ class Service:
     async def start(self) -> None:
         """Start the machine and the readers."""
         await self.machine.start()
+        await asyncio.to_thread(self.test_sets.files.sweep)
         await self._quick_reader.start()
         await self._big_reader.start()
 
@@ -120,6 +125,8 @@ class Service:
         metrics.watch("reward_in_flight_rollouts", "Rollouts in flight.", lambda: admission.rollouts)
         metrics.watch("reward_held_bytes", "Bytes of the bodies in flight.", lambda: admission.held_bytes)
         metrics.watch("reward_ready", "1 where everything works here, else 0.", lambda: float(self.readiness()["ready"] is True))
+        metrics.watch("reward_testset_disk_bytes", "Test sets on disk.", lambda: self.test_sets.files.used_bytes)
+        metrics.watch("reward_testset_memory_bytes", "Parsed test sets in memory.", lambda: self.test_sets.memory_bytes)
         metrics.watch("reward_workers_busy", "Worker processes at work.", lambda: machine.workers.stats.busy)
         metrics.watch("reward_workers_waiting", "Items that wait for a worker.", lambda: machine.worker_turns.waiting)
         metrics.watch("reward_sandbox_busy", "Programs that run.", lambda: machine.sandbox_turns.busy)

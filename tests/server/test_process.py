@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import json
 import os
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,3 +202,27 @@ def _state(pid: int) -> str:
             return file.read().rpartition(")")[2].split()[0]
     except OSError:
         return "Z"
+
+
+def test_an_upload_cut_off_by_a_kill_leaves_no_test_set_and_can_be_repeated(tmp_path: Path) -> None:
+    content = json.dumps({"tests": [{"stdin": "x" * 3_000_000, "stdout": "y"}]}).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    head = f"PUT /v1/testsets/{digest} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    with served(testset_folder=tmp_path) as server, socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(head + content[:-10])
+        until = time.monotonic() + START_S
+        while not any(path.suffix == ".part" for path in tmp_path.iterdir()):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait()
+    for part in tmp_path.iterdir():
+        os.utime(part, (1, 1))  # as if a minute had passed
+    with served(testset_folder=tmp_path) as server:
+        assert not list(tmp_path.iterdir())
+        assert server.get(f"/v1/testsets/{digest}")[0] == 404
+        connection_again = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection_again.request("PUT", f"/v1/testsets/{digest}", content, {"Content-Type": "application/json"})
+        assert connection_again.getresponse().status == 201
+        connection_again.close()
+        assert server.get(f"/v1/testsets/{digest}")[2] == content
