@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
+import traceback
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
 from reward_service.effects import Effects
@@ -32,7 +34,10 @@ from reward_service.scoring.format import find_final_answer, format_gate
 from reward_service.scoring.scheme import Scheme, compose
 from reward_service.verifiers import VERIFIERS
 from reward_service.verifiers.base import GroupContext, Judge
+from sandbox.interface import SandboxError
 
+_LOG = logging.getLogger(__name__)
+_TASKS_A_TURN = 64  # rollouts of one group that are started before the event loop gets its turn
 _NOTHING_FOUND: dict[AnswerForm, JsonObject] = {
     AnswerForm.BOX: {"answer": None},
     AnswerForm.CODE_BLOCK: {"language": None, "tests_run": 0, "tests_passed": 0, "first_failure": None},
@@ -84,8 +89,10 @@ async def _grade_group(
         grades.put_nowait(await grade_rollout(group, rollout, scheme, verifier.answer_form, judge, effects, detail, turn))
 
     async with asyncio.TaskGroup() as tasks:
-        for rollout in group.rollouts:
+        for number, rollout in enumerate(group.rollouts):
             tasks.create_task(grade(rollout))
+            if number % _TASKS_A_TURN == 0:
+                await asyncio.sleep(0)
 
 
 async def grade_rollout(
@@ -108,10 +115,10 @@ async def grade_rollout(
             verdict: Verdict | None = None
             language: LanguageFinding | None = None
             if finding.violation is None:
+                if scheme.needs_prompt:  # before the verdict: what is slow in that is the completion's, and must not cost it its grade
+                    language = await _judge_language(group, completion, scheme, effects)
                 if finding.final_answer is not None:
                     verdict = await judge(finding.final_answer)
-                if scheme.needs_prompt:
-                    language = await _judge_language(group, completion, scheme, effects)
             same_language = language is not None and language.consistent
             outcome, reward, correctness, terms = compose(scheme, finding, verdict, same_language, rollout.completion_tokens)
     except NotScored as error:
@@ -152,10 +159,19 @@ def _explain(
 
 
 def _unscored(group: Group, rollout: Rollout, error: NotScored, detail: DetailLevel) -> Grade:
+    if error.__cause__ is not None and not isinstance(error.__cause__, SandboxError):
+        _log_unforeseen(error.__cause__)
     found: dict[str, str] = {"reason": error.reason.value}
     if detail is DetailLevel.FULL:
         found["message"] = str(error)
     return Grade(group.group_id, rollout.rollout_id, Outcome.UNSCORED, None, None, None, found)
+
+
+def _log_unforeseen(error: BaseException) -> None:
+    """Say what kind of error it was and where, and nothing of what was graded."""
+    trace = traceback.extract_tb(error.__traceback__)
+    place = f"{trace[-1].filename}:{trace[-1].lineno}" if trace else "nowhere"
+    _LOG.error("unforeseen %s at %s: the rollout is unscored", type(error).__name__, place)
 
 
 def in_order(groups: Sequence[Group], grades: Iterable[Grade]) -> list[Grade]:

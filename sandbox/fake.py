@@ -35,7 +35,7 @@ class FakeSandbox:
     async def start(self) -> None:
         """Nothing to make ready."""
 
-    async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
+    async def run(self, job: Job, *, started: bool = False) -> AsyncGenerator[RunResult, None]:
         """The scripted results; one whose index is None ends the job."""
         self.jobs.append(job)
         for index in range(len(job.inputs)):

@@ -48,7 +48,7 @@ FILE_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]{0,63}")
 MAX_FILES, MAX_FILES_BYTES = 32, 8_388_608
 MAX_INPUT_FILES, MAX_INPUT_FILES_BYTES = 4, 268_435_456
 MAX_ARGUMENTS, MAX_ARGUMENT_BYTES = 64, 4096
-_PROGRAM_FILES = frozenset({"main", "main.py", "main.cpp"})
+PROGRAM_FILES = frozenset({"main", "main.py", "main.cpp"})
 
 
 def _check_files(files: Mapping[str, bytes], count: int, total: int) -> None:
@@ -56,7 +56,7 @@ def _check_files(files: Mapping[str, bytes], count: int, total: int) -> None:
     if len(files) > count or sum(map(len, files.values())) > total:
         raise ValueError(f"at most {count} files of {total:,} bytes together")
     for name in files:
-        if not FILE_NAME.fullmatch(name) or name in _PROGRAM_FILES:
+        if not FILE_NAME.fullmatch(name) or name in PROGRAM_FILES:
             raise ValueError(f"no name for a file: {name[:80]!r}")
 
 

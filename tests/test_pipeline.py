@@ -16,6 +16,7 @@ from reward_service.records import (
     DetailLevel,
     Grade,
     Group,
+    LanguageFinding,
     MathReference,
     Outcome,
     ProgramTest,
@@ -122,6 +123,37 @@ async def test_a_bug_of_ours_anywhere_is_unscored_and_never_hangs(monkeypatch: p
     assert grade.detail == {"reason": "worker_lost"}
     (grade,) = await asyncio.wait_for(grades_of([group("no such task", MathReference(("1",)), RIGHT)]), 30)
     assert grade.detail == {"reason": "worker_lost"}
+
+
+async def test_a_bug_of_ours_is_logged_by_kind_and_place_alone(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("secret completion text")
+
+    monkeypatch.setattr("reward_service.pipeline.compose", broken)
+    await grades_of([math(RIGHT)])
+    assert "ValueError" in caplog.text
+    assert "test_pipeline.py" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_a_slow_verdict_is_never_late_for_its_language_term() -> None:
+    """A rollout whose program has run has started: no deadline may fall between its verdict and its other terms."""
+    order: list[str] = []
+    given = effects()
+
+    async def judge_language(*args: object) -> LanguageFinding:
+        order.append("language")
+        return LanguageFinding(True, {})
+
+    class Noted(FakeSandbox):
+        async def run(self, job):  # type: ignore[no-untyped-def]
+            order.append("program")
+            async for result in super().run(job):
+                yield result
+
+    noted = Effects(given.workers, Noted(), judge_language)  # type: ignore[arg-type]
+    await grades_of([code("<think>t</think>\n```python\nprint(input())\n```")], given=noted)
+    assert order == ["language", "program"]
 
 
 async def test_full_detail_says_more_of_an_unscored_one() -> None:

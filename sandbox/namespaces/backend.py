@@ -55,7 +55,7 @@ class NamespacesSandbox:
         self._zygotes: dict[str, Zygote] = {}
         self._free: asyncio.Queue[Slot] = asyncio.Queue()
         self._solo = asyncio.Lock()
-        self._solo_slot = Slot(-1, (), None)
+        self._solo_slot = Slot(-1, ())
         self._compiler: CppCompiler | None = None
         self._numpy: Zygote | None = None  # started by the first program that imports numpy: it takes 30 MB
         self._numpy_start: asyncio.Task[None] | None = None
@@ -104,11 +104,8 @@ class NamespacesSandbox:
     def _make_slots(self) -> None:
         cores = sorted(os.sched_getaffinity(0))
         for number in range(self._config.slots):
-            group = self._cgroups.slot(f"slot{number}") if self._cgroups else None
             pinned = (cores[number % len(cores)],) if self._config.pin else ()
-            companion = self._cgroups.slot(f"slot{number}-companion") if self._cgroups else None
-            self._free.put_nowait(Slot(number, pinned, group, companion))
-        self._solo_slot = Slot(-1, (), self._cgroups.slot("solo") if self._cgroups else None)
+            self._free.put_nowait(Slot(number, pinned))
 
     def _candidates(self) -> list[str]:
         return ["python", "cpp"] if self._compiler is not None else ["python"]
@@ -121,9 +118,9 @@ class NamespacesSandbox:
 
         def zygote(extra: dict[str, str], packages: str | None = None, preload: tuple[str, ...] = ()) -> Zygote:
             config = self._config
-            return Zygote(
-                ZygoteConfig(executable, {**shown, **extra}, masked, packages, preload, config.uid, config.max_memory_bytes, config.slots)
-            )
+            stack, spares = config.max_memory_bytes, config.slots
+            root = {**shown, **extra}
+            return Zygote(ZygoteConfig(executable, root, masked, packages, preload, config.uid, stack, spares), self._cgroups)
 
         folder = self._config.packages
         if folder and os.path.isdir(folder):
@@ -213,10 +210,9 @@ class NamespacesSandbox:
             if job.language not in self._languages:
                 raise SandboxUnavailable(f"{job.language} does not run here")
         slot = await self._free.get()
-        places = (slot, Slot(slot.number, slot.cores, slot.companion))
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(self._free.put_nowait, slot)
-            sessions = [await self._converse(job, place, undo) for job, place in zip(jobs, places, strict=False)]
+            sessions = [await self._converse(job, slot, undo) for job in jobs]
             yield tuple(sessions)
 
     async def _converse(self, job: Job, slot: Slot, undo: contextlib.AsyncExitStack) -> Conversation | RunResult:
@@ -225,7 +221,7 @@ class NamespacesSandbox:
             return program
         kind = languages.LANGUAGES[job.language].kind
         run = CellRun(await self._zygote_for(kind, job.source).spawn(), slot)
-        undo.push_async_callback(run.close)
+        undo.callback(run.close)
         failed = await self._load(run, job, program)
         if failed is not None:
             return failed
@@ -286,7 +282,7 @@ class NamespacesSandbox:
                         done += 1
                         yield result
             finally:
-                await run.close()
+                run.close()
 
 
 def _raise_open_files() -> None:

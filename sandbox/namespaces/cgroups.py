@@ -1,13 +1,15 @@
-"""Memory and process accounting by cgroup, version 1 or 2, where a folder is delegated to us. Runs in the service.
+"""Memory and CPU accounting by cgroup, version 1 or 2, where a folder is delegated to us. Runs in the service.
 
-One cgroup per slot, made at the start and used again by cell after cell, so that none is made on a job's way.
+Each cell has one while it lives. Cells are admitted when they are forked ahead, and cgroups are used again, so that none of it is on a
+job's way: moving a process in may take the kernel ten milliseconds.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import secrets
 import signal
-import time
 from dataclasses import dataclass
 
 _PREFIX = "reward-sandbox-"
@@ -30,8 +32,8 @@ _V1 = Files(1, "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.max_usa
 _V2 = Files(2, "memory.max", "memory.current", "memory.peak", "memory.events", "cpu.stat")
 
 
-class SlotCgroup:
-    """The cgroup of one slot. `cpu_path` is where CPU time is counted: the same folder in version 2, another hierarchy in version 1."""
+class CellCgroup:
+    """The cgroup of one cell. `cpu_path` is where CPU time is counted: the same folder in version 2, another hierarchy in version 1."""
 
     def __init__(self, path: str, cpu_path: str | None, files: Files) -> None:
         self.path = path
@@ -128,22 +130,21 @@ def _candidates() -> list[tuple[str, Files]]:
 
 
 class Cgroups:
-    """The folder of this service's slots."""
+    """The folder of this service's cells."""
 
     def __init__(self, path: str, cpu_path: str | None, files: Files) -> None:
         self.path = path
         self.files = files
         self._cpu_path = cpu_path
-
-    @property
-    def counts_cpu(self) -> bool:
-        """Whether the kernel counts CPU time per slot."""
-        return self._cpu_path is not None
+        self._free: list[CellCgroup] = []
+        self._made = 0
+        # Held while we live: a pid would mean nothing to services in other pid namespaces that share the folder.
+        self._locks = [_lock(folder) for folder in {path, cpu_path} if folder is not None]
 
     @classmethod
     def open(cls) -> Cgroups | None:
         """Make our folder in the first place that lets us, after sweeping what dead services left; None where none does."""
-        name = f"{_PREFIX}{os.getpid()}-{time.monotonic_ns()}"
+        name = f"{_PREFIX}{secrets.token_hex(8)}"
         for base, files in _candidates():
             path = f"{base}/{name}"
             cpu_path = path if files.version == 2 else _make_cpu_folder(name)
@@ -153,28 +154,45 @@ class Cgroups:
                 if files.version == 2:
                     with open(f"{path}/cgroup.subtree_control", "w") as file:
                         file.write("+memory")
-                probe = cls(path, cpu_path, files).slot("probe")
+                found = cls(path, cpu_path, files)
+                probe = found.take()
                 probe.unlimit()
                 for descriptor in probe.open_counters():
                     os.close(descriptor)
-                os.rmdir(probe.path)
+                found.give_back(probe)
             except OSError:
                 _remove(path)
                 continue
-            return cls(path, cpu_path, files)
+            return found
         return None
 
-    def slot(self, name: str) -> SlotCgroup:
-        """The cgroup of one slot, made if it is not there. Raises OSError."""
+    def give_back(self, group: CellCgroup) -> None:
+        """Take back a cgroup whose processes are gone."""
+        self._free.append(group)
+
+    def take(self) -> CellCgroup:
+        """An empty cgroup without a limit. Raises OSError."""
+        while self._free:
+            group = self._free.pop()
+            try:
+                group.unlimit()
+            except OSError:
+                continue  # somebody removed it
+            return group
+        self._made += 1
+        name = f"cell{self._made}"
         path = f"{self.path}/{name}"
         cpu_path = f"{self._cpu_path}/{name}" if self._cpu_path is not None else None
         os.makedirs(path, exist_ok=True)
         if cpu_path is not None:
             os.makedirs(cpu_path, exist_ok=True)
-        return SlotCgroup(path, cpu_path, self.files)
+        return CellCgroup(path, cpu_path, self.files)
 
     def close(self) -> None:
         """Kill what is left inside and remove the folders."""
+        for lock in self._locks:
+            os.close(lock)
+        self._locks = []
         _remove(self.path)
         if self._cpu_path is not None:
             _remove(self._cpu_path)
@@ -192,14 +210,29 @@ def _make_cpu_folder(name: str) -> str | None:
     return f"{base}/{name}"
 
 
+def _lock(folder: str) -> int:
+    """A descriptor that holds the folder's lock. Raises OSError where somebody else does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def sweep(base: str) -> int:
     """Kill and remove what services that are gone left in `base`; how many there were."""
     count = 0
     for name in os.listdir(base):
-        owner = name.removeprefix(_PREFIX).partition("-")[0]
-        if name.startswith(_PREFIX) and owner.isdigit() and not os.path.exists(f"/proc/{owner}"):
-            _remove(f"{base}/{name}")
-            count += 1
+        if not name.startswith(_PREFIX):
+            continue
+        try:
+            os.close(_lock(f"{base}/{name}"))
+        except OSError:
+            continue  # its owner lives, or somebody else sweeps it
+        _remove(f"{base}/{name}")
+        count += 1
     return count
 
 
@@ -207,8 +240,9 @@ def _remove(path: str) -> None:
     for folder, _, _ in os.walk(path, topdown=False):
         try:
             with open(f"{folder}/cgroup.procs") as file:
-                for pid in file.read().split():
-                    os.kill(int(pid), signal.SIGKILL)
+                for pid in map(int, file.read().split()):
+                    if pid > 0:  # 0 stands for a process of another pid namespace
+                        os.kill(pid, signal.SIGKILL)
         except OSError:
             pass
         try:

@@ -35,7 +35,7 @@ class CppCompiler:
         self._standard = standard
         self._cache_dir = cache_dir or _default_cache()
         self._zygote: Zygote | None = None
-        self._binaries: OrderedDict[str, bytes] = OrderedDict()
+        self._binaries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # with the CPU seconds that it took to compile
         self._link: tuple[str, ...] = ()
         self.header_in_use = False
         self.launcher: str | None = None
@@ -117,17 +117,17 @@ class CppCompiler:
         command = languages.compile_command(self._compiler, self._standard, self._link, with_header=self.header_in_use)
         key = _digest(*(part.encode("utf-8", "replace") for part in (*command, job.source)), *_flat(job.files))
         cached = self._binaries.get(key)
-        if cached is not None:
+        if cached is not None and cached[1] <= job.limits.compile_s:
             self._binaries.move_to_end(key)
-            return cached
+            return cached[0]
         result = await self._in_box(command, job.source, job.limits.compile_s, BINARY_BYTES, slot, job.files)
         if result.status is not Status.FINISHED:
             why = result.stderr or f"compiler: {result.status}".encode()
             return RunResult(
                 None, Status.COMPILE_ERROR, stderr=why, cpu_s=result.cpu_s, wall_s=result.wall_s, memory_bytes=result.memory_bytes
             )
-        self._binaries[key] = result.stdout
-        while sum(map(len, self._binaries.values())) > CACHE_BYTES:
+        self._binaries[key] = (result.stdout, result.cpu_s)
+        while sum(len(binary) for binary, _ in self._binaries.values()) > CACHE_BYTES:
             self._binaries.popitem(last=False)
         return result.stdout
 
@@ -153,7 +153,7 @@ class CppCompiler:
                     return result
             raise RunnerLost("the compile box gave no result")
         finally:
-            await run.close()
+            run.close()
 
 
 def _flat(files: Mapping[str, bytes]) -> list[bytes]:

@@ -18,9 +18,11 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sandbox.interface import RunnerLost, SandboxUnavailable
+from sandbox.namespaces.cgroups import CellCgroup, Cgroups
 
 _CODE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _START_S = 30.0
@@ -111,10 +113,12 @@ class ZygoteConfig:
 class Cell:
     """One program's supervisor, seen from the service."""
 
-    def __init__(self, channel: Channel, pid: int, ended: asyncio.Future[int]) -> None:
+    def __init__(self, channel: Channel, ended: asyncio.Future[int], group: CellCgroup | None, retire: Callable[[Cell], None]) -> None:
         self.channel = channel
-        self.pid = pid
+        self.pid = channel.peer_pid
         self.ended = ended
+        self.group = group
+        self._retire = retire
 
     def cpu_s(self) -> float:
         """CPU seconds of the supervisor itself, 0.0 once it is gone."""
@@ -130,6 +134,11 @@ class Cell:
             if not self.ended.done():
                 os.kill(self.pid, signal.SIGKILL)
 
+    def close(self) -> None:
+        """Kill it; its cgroup is used again once all of it is gone."""
+        self.kill()
+        self._retire(self)
+
     async def gone(self) -> None:
         """Wait until the kernel has ended all of its processes."""
         with contextlib.suppress(asyncio.TimeoutError):
@@ -139,8 +148,10 @@ class Cell:
 class Zygote:
     """A warm process that forks cells."""
 
-    def __init__(self, config: ZygoteConfig) -> None:
+    def __init__(self, config: ZygoteConfig, cgroups: Cgroups | None) -> None:
         self._config = config
+        self._cgroups = cgroups
+        self._burials: set[asyncio.Task[None]] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._ended: dict[int, asyncio.Future[int]] = {}
@@ -218,7 +229,7 @@ class Zygote:
                 cell = self._spares.popleft()
                 if self.alive and cell.channel.is_open():  # a zygote's channel closes before its cells are killed
                     return cell
-                cell.kill()
+                cell.close()
             return await self._fork()
         finally:
             if self._refill is None or self._refill.done():
@@ -249,7 +260,30 @@ class Zygote:
         except asyncio.CancelledError:
             channel.close()
             raise
-        return Cell(channel, channel.peer_pid, ended)
+        group = None
+        if self._cgroups is not None:
+            try:
+                group = await asyncio.to_thread(self._admit, self._cgroups, channel.peer_pid)
+            except OSError as error:
+                channel.close()
+                raise RunnerLost(f"no cgroup for a cell: {error}") from error
+        return Cell(channel, ended, group, self._retire)
+
+    @staticmethod
+    def _admit(cgroups: Cgroups, pid: int) -> CellCgroup:
+        group = cgroups.take()
+        group.admit(pid)
+        return group
+
+    def _retire(self, cell: Cell) -> None:
+        task = asyncio.create_task(self._bury(cell))
+        self._burials.add(task)
+        task.add_done_callback(self._burials.discard)
+
+    async def _bury(self, cell: Cell) -> None:
+        await cell.gone()
+        if cell.group is not None and self._cgroups is not None and cell.ended.done():
+            self._cgroups.give_back(cell.group)
 
     async def _restart(self) -> None:
         await self.close()
@@ -265,7 +299,7 @@ class Zygote:
             await asyncio.gather(self._refill, return_exceptions=True)
             self._refill = None
         while self._spares:
-            self._spares.pop().kill()
+            self._spares.pop().close()
         if self._channel is not None:
             self._channel.close()
         if self._process is not None:
@@ -280,6 +314,7 @@ class Zygote:
         if self._listener is not None:
             await self._listener
             self._listener = None
+        await asyncio.gather(*self._burials, return_exceptions=True)
         if self._diagnostics >= 0:
             os.close(self._diagnostics)
             self._diagnostics = -1

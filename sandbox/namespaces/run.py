@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from sandbox.interface import Job, Limits, RunnerLost, RunResult, Status, TestInput
-from sandbox.namespaces.cgroups import SlotCgroup
 from sandbox.namespaces.process import Cell
 from sandbox.namespaces.wire import CPU_STOP, DIRTY, MEMORY_STOP, NOT_READY, OOM, OUTPUT_STOP, REPLY, REQUEST, WALL_STOP
 
@@ -28,12 +27,10 @@ Reply = tuple[int, int, int, float, float, float, int]
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One place where a job runs: its number, the core it is pinned to, its cgroup."""
+    """One place where a job runs: its number, and the core it is pinned to."""
 
     number: int
     cores: tuple[int, ...]
-    cgroup: SlotCgroup | None
-    companion: SlotCgroup | None = None  # of the second program of a conversation
 
 
 class CellRun:
@@ -47,12 +44,10 @@ class CellRun:
 
     async def load(self, kind: str, program: bytes, file: str, command: tuple[str, ...], job: Job) -> str | None:
         """Hand over the program; the text of the error where it cannot be loaded (its own fault). Raises RunnerLost."""
-        group, limits = self._slot.cgroup, job.limits
+        group, limits = self._cell.group, job.limits
         if self._slot.cores:
             os.sched_setaffinity(self._cell.pid, self._slot.cores)
         if group is not None:
-            group.unlimit()
-            group.admit(self._cell.pid)
             group.limit(limits.memory_bytes + 2 * len(program) + LOAD_SLACK_BYTES)
             self._counters = group.open_counters()
         order = {
@@ -152,7 +147,7 @@ class CellRun:
 
     async def reply(self, job: Job, index: int) -> Reply:
         """What the supervisor says of a test's end. Raises RunnerLost."""
-        group = self._slot.cgroup
+        group = self._cell.group
         try:
             reply = REPLY.unpack(await asyncio.wait_for(self._cell.channel.receive(), job.limits.net_s + 60))
         except TimeoutError as error:
@@ -167,12 +162,12 @@ class CellRun:
             raise RunnerLost("the box could not be made")
         return reply
 
-    async def close(self) -> None:
-        """Kill the cell and wait until nothing of it is left."""
+    def close(self) -> None:
+        """Kill the cell; what is left of it goes while the next job starts."""
         for descriptor in self._counters:
             os.close(descriptor)
-        self._cell.kill()
-        await self._cell.gone()
+        self._counters = ()
+        self._cell.close()
 
 
 def run_result(limits: Limits, test: TestInput, reply: Reply, output: int, errors: int, stderr_bytes: int) -> RunResult:

@@ -58,7 +58,8 @@ _SETRLIMIT, _PRLIMIT, _PRCTL, _RT_SIGACTION = (160, 164), (302, 261), (157, 167)
 _SYNC, _SYNCFS = (162, 81), (306, 267)
 _KILL_CALLS = {"kill": ((62, 129), 1), "tkill": ((200, 130), 1), "tgkill": ((234, 131), 2)}  # numbers, and which argument is the signal
 _HUGE_PAGES = {"mmap": (_MMAP, 3, 0x40000), "memfd_create": (_MEMFD_CREATE, 1, 0x4), "shmget": (_SHMGET, 2, 0o4000)}
-_PR_SCHED_CORE, _RLIMIT_CORE, _SIGCHLD, _SIGKILL = 62, 4, 17, 9
+_PR_SCHED_CORE, _RLIMIT_CORE, _SIGCHLD = 62, 4, 17
+_FATAL_SIGNALS = (4, 7, 8, 9, 11)  # SIGILL SIGBUS SIGFPE SIGKILL SIGSEGV
 _AF_UNIX = 1
 _NAMESPACE_FLAGS = 0x7E020080  # every CLONE_NEW*, time namespaces included
 _LOCK_COMMANDS = (5, 6, 7, 36, 37, 38, 1024, 1026)  # F_GETLK F_SETLK F_SETLKW F_OFD_GETLK F_OFD_SETLK F_OFD_SETLKW F_SETLEASE F_NOTIFY
@@ -160,6 +161,10 @@ def candidate_filter(machine: str, *, memory: bool = True, cpu: bool = True) -> 
 
 
 def _fatal_to_init(number: int, signal_at: int) -> bytes:
-    """SIGKILL to process 1, which the kernel would ignore: a program that kills itself is dead, as in a bare run."""
-    body = [_op(_LOAD, signal_at), _op(_JEQ, _SIGKILL, 1, 0), _op(_RET, _ALLOW), _op(_LOAD, _ARG0_AT), _op(_JEQ, 1, 0, 1)]
-    return _when(number, [*body, _op(_RET, _KILL_PROCESS), _op(_JEQ, 0, 0, 1), _op(_RET, _KILL_PROCESS), _op(_RET, _ALLOW)])
+    """A fatal signal to process 1, which the kernel would ignore: a program that kills itself is dead, as in a bare run.
+
+    Real faults need no rule, since the kernel forces them, and `abort` ends in one. Signals that ask (SIGTERM, SIGALRM) stay ignored.
+    """
+    fatal = [_op(_JEQ, value, len(_FATAL_SIGNALS) - place, 0) for place, value in enumerate(_FATAL_SIGNALS)]
+    target = [_op(_LOAD, _ARG0_AT), _op(_JEQ, 1, 1, 0), _op(_JEQ, 0, 0, 1), _op(_RET, _KILL_PROCESS), _op(_RET, _ALLOW)]
+    return _when(number, [_op(_LOAD, signal_at), *fatal, _op(_RET, _ALLOW), *target])

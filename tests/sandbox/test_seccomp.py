@@ -76,6 +76,8 @@ def test_test_filter(name: str, number: int, args: tuple[int, ...], wanted: int)
         ("kill oneself", 62, (1, 9), KILL), ("kill one's group", 62, (0, 9), KILL), ("kill another", 62, (7, 9), ALLOW),
         ("terminate", 62, (1, 15), ALLOW),
         ("tgkill oneself", 234, (1, 1, 9), KILL), ("tkill oneself", 200, (1, 9), KILL), ("raise SIGABRT", 234, (1, 1, 6), ALLOW),
+        ("raise SIGSEGV", 234, (1, 1, 11), KILL), ("raise SIGFPE", 234, (1, 1, 8), KILL), ("raise SIGILL", 62, (1, 4), KILL),
+        ("raise SIGBUS", 200, (1, 7), KILL), ("raise SIGUSR1", 234, (1, 1, 10), ALLOW), ("SIGSEGV to a child", 62, (5, 11), ALLOW),
         ("core limit", 160, (4, 1), ERRNO | errno.EPERM), ("stack limit", 160, (3, 1), ALLOW),
         ("core limit by prlimit", 302, (0, 4, 0x1000), ERRNO | errno.EPERM), ("asking for it", 302, (0, 4, 0), ALLOW),
     ],
