@@ -34,6 +34,7 @@ from reward_service.scoring.equivalence.forms import (
 from reward_service.scoring.equivalence.parse import Reading, range_of, read_answer
 from reward_service.scoring.equivalence.references import malformed
 from reward_service.scoring.equivalence.relations import assignment, named_values, same_relations, without_approximations
+from reward_service.scoring.equivalence.short_words import is_short_word, same_letters
 
 MAX_FORM_CHARS = 500
 
@@ -130,6 +131,8 @@ def _same(gold: Form, answer: Form) -> Finding:
     if isinstance(gold, Relation):
         return _relation_against(gold, answer)
     gold, answer = named_values(gold), named_values(answer)
+    if is_short_word(gold) or is_short_word(answer):
+        return Finding(same_letters(_only_element(gold), _only_element(answer)), "letters")
     if isinstance(gold, Value) and isinstance(answer, Value):
         return _values(gold, answer)
     if isinstance(gold, Words) and isinstance(answer, Words):

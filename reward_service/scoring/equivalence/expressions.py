@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
-from reward_service.scoring.equivalence.limits import MAX_DIGITS, check_count
+from reward_service.scoring.equivalence.limits import MAX_DIGITS, MAX_TOKENS, check_count
 from reward_service.scoring.equivalence.tokens import NotMath, Token
 
 MINUS_ONE = Number(Fraction(-1))
@@ -27,11 +27,17 @@ def read_expression(tokens: Sequence[Token]) -> Expression:
         NotMath: it is not one expression.
         LimitExceeded: a number too long.
     """
-    reader = _Reader(tokens)
+    letters = [Token("letter", text) if token.kind == "run" else token for token in tokens for text in _letters(token)]
+    check_count(len(letters), MAX_TOKENS, "max_tokens")
+    reader = _Reader(letters)
     tree = reader.sum()
     if reader.peek() is not _END:
         raise NotMath("text after the expression")
     return tree
+
+
+def _letters(token: Token) -> Sequence[str]:
+    return token.text if token.kind == "run" else (token.text,)
 
 
 def number_of(digits: str) -> Number:

@@ -66,10 +66,14 @@ Expression = Number | Constant | Variable | Sum | Product | Power | Apply
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """An expression with the unit that was written after it ("" for none, "%" for percent)."""
+    """An expression with the unit that was written after it ("" for none, "%" for percent).
+
+    `word`: the letters as they were written, where nothing but letters was written and they may be a short word (`yes`, `AAS`).
+    """
 
     expression: Expression
     unit: str = ""
+    word: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +165,8 @@ def render(form: Form | Expression) -> str:
 
 def _render_answer(form: Form | Expression) -> str:
     match form:
-        case Value(expression, unit):
-            return render(expression) + (f" {unit}" if unit else "")
+        case Value(expression, unit, word):
+            return word or render(expression) + (f" {unit}" if unit else "")
         case Based(digits, base):
             return f"{digits}_{base}"
         case Collection(kind, items):

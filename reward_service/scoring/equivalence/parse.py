@@ -33,7 +33,9 @@ from reward_service.scoring.equivalence.forms import (
 )
 from reward_service.scoring.equivalence.limits import MAX_ITEMS, LimitExceeded, check_count, check_text
 from reward_service.scoring.equivalence.normalize import normalize, plain_words
+from reward_service.scoring.equivalence.short_words import short_word
 from reward_service.scoring.equivalence.tokens import KNOWN_WORDS, MAX_LETTERS, NotMath, Token, tokenize
+from reward_service.scoring.equivalence.units import is_unit_word, unit_name
 
 _SPACE = re.compile(r"(?<![0-9A-Za-z.])\s+|\s+(?![0-9A-Za-z.])")  # `1 2` is not `12`
 
@@ -274,31 +276,6 @@ def _plus_minus(tokens: Sequence[Token]) -> Form:
 
 # ---- quantities ------------------------------------------------------------------------------------------------------
 
-_UNIT_NAMES = {
-    "degree": "degree", "deg": "degree", "dollar": "dollar", "usd": "dollar", "buck": "dollar", "percent": "%", "percentage": "%",
-    "pct": "%", "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m", "kilometer": "km", "kilometre": "km",
-    "millimeter": "mm", "inche": "inch", "in": "inch", "feet": "foot", "ft": "foot", "hour": "hour", "hr": "hour", "h": "hour",
-    "minute": "minute", "min": "minute",
-    "second": "second", "sec": "second", "s": "second", "kilogram": "kg", "gram": "g", "liter": "l", "litre": "l",
-    "mile": "mile", "mi": "mile",
-    "cent": "cent", "pound": "pound", "lb": "pound", "square unit": "unit", "cubic unit": "unit", "sq unit": "unit", "unit": "unit",
-    "radian": "", "rad": "",
-}  # fmt: skip
-_SQUARE = re.compile(r"\b(?:square|sq\.?) (\w+)")
-_CUBIC = re.compile(r"\b(?:cubic|cu\.?) (\w+)")
-
-
-def unit_name(words: str) -> str:
-    """One name for a unit however it is written: `Centimeters` is `cm`, `sq cm` is `cm^2`."""
-    words = " ".join(words.casefold().replace(".", " ").split()).strip()
-    for pattern, power in ((_SQUARE, "^2"), (_CUBIC, "^3")):
-        match = pattern.fullmatch(words)
-        if match:
-            base = unit_name(match[1])
-            return base if base == "unit" else base + power
-    single = words[:-1] if words.endswith("s") and len(words) > 2 else words
-    return _UNIT_NAMES.get(words, _UNIT_NAMES.get(single, single))
-
 
 def _quantity(tokens: Sequence[Token]) -> Form:
     """An expression and the unit that stands before it (currency) or after it."""
@@ -315,7 +292,7 @@ def _quantity(tokens: Sequence[Token]) -> Form:
     if after and unit and after != unit:
         raise NotMath("two units")
     expression = read_expression(tokens)
-    return Value(_negated(expression), unit or after)
+    return Value(_negated(expression), unit or after, "" if unit or after else short_word(tokens))
 
 
 def _unit_after(tokens: Sequence[Token]) -> tuple[Sequence[Token], str]:
@@ -340,18 +317,9 @@ def _unit_after(tokens: Sequence[Token]) -> tuple[Sequence[Token], str]:
         return tokens, ""
     if tokens[start] == ("op", "/"):
         raise NotMath("a unit that begins with a slash")
-    if any(not _is_unit_word(token.text) for token in tokens[start:end]):
+    if any(not is_unit_word(token.text) for token in tokens[start:end]):
         raise NotMath("words after the value")
     return tokens[:start], unit_name(" ".join(token.text for token in tokens[start:end])) + power
-
-
-_NO_UNIT = re.compile(r"\b(?:not?|or|and|if|is|are|otherwise|none|any|all|except|only|than|least|most|more|less|up|about|maybe)\b|[\d=<>]")
-_MAX_UNIT_WORDS = 4
-
-
-def _is_unit_word(words: str) -> bool:
-    """A short noun may be a unit; words that say something about the value are not."""
-    return len(words.split()) <= _MAX_UNIT_WORDS and not _NO_UNIT.search(words.casefold())
 
 
 def _negated(expression: Expression) -> Expression:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from reward_service.scoring.equivalence import exact
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
 from reward_service.scoring.equivalence.forms import Collection, Form, Product, Relation, Sum, Value, Variable, Words, render
+from reward_service.scoring.equivalence.short_words import is_short_word
 
 Equal = Callable[[Form, Form], bool]
 _FLIPPED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
@@ -109,6 +110,8 @@ def _multiples(gold: Relation, answer: Relation, equal: Equal) -> bool:
     """One side brought over: a non-zero multiple for an equation, a positive one for an inequality."""
     if len(gold.operators) != 1 or len(answer.operators) != 1:
         return False
+    if any(map(is_short_word, gold.sides)) and any(map(is_short_word, answer.sides)):
+        return False  # algebra would not see the order of their letters
     gold, answer = _upwards(gold), _upwards(answer)
     operator = gold.operators[0]
     if operator != answer.operators[0] or operator not in ("=", "<", "<=", "!="):

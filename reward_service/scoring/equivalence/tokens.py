@@ -14,7 +14,10 @@ class NotMath(Exception):
 
 
 class Token(NamedTuple):
-    """`kind` is one of `number letter constant function command text open close comma relation setop pm unit_mark op begin end`."""
+    """`kind`: `number letter run constant function command text open close comma relation setop pm unit_mark op begin end`.
+
+    A `run` is two or three bare letters written together: a product, or a short word.
+    """
 
     kind: str
     text: str
@@ -95,7 +98,7 @@ def _word(word: str, tokens: list[Token]) -> None:
     elif len(word) > MAX_LETTERS or (word in UNITS and tokens and tokens[-1].kind == "number"):
         tokens.append(Token("text", word))
     else:
-        tokens.extend(Token("letter", letter) for letter in word)
+        tokens.append(Token("run" if len(word) > 1 else "letter", word))
 
 
 def _command(name: str, tokens: list[Token]) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from reward_service.scoring.equivalence.compare import compare_answers, prepare_gold
+from reward_service.scoring.equivalence.tokens import KNOWN_WORDS
 
 CASES = Path(__file__).parents[2] / "cases"
 
@@ -139,6 +140,23 @@ def test_products_of_polynomials_equal_their_expansion_and_nothing_near_it(one: 
             product[power + other_power] += value * other_value
     product[0] += off
     assert equal(f"({text(one)})({text(other)})", text(product)) == (off == 0)
+
+
+@given(
+    st.text("abcdeinorstxyABNO", min_size=2, max_size=3),
+    st.randoms(use_true_random=False),
+    st.sampled_from(["{}", "x = {}", r"{} \cdot 1", "({})"]),
+)
+def test_no_anagram_of_a_word_is_accepted(word: str, dice: Any, frame: str) -> None:
+    assume(len(set(word)) > 1 and word not in KNOWN_WORDS | {"or", "and", "in"})
+    assume(not any(set(word) <= set(group) for group in ("abc", "xyz", "rst")))
+    letters = list(word)
+    dice.shuffle(letters)
+    other = "".join(letters)
+    assert equal(word, word)
+    if other.casefold() != word.casefold():
+        assert not equal(word, frame.format(other))
+        assert not equal(word, frame.format("*".join(letters)))
 
 
 MATH_TEXT = st.lists(

@@ -1,0 +1,39 @@
+"""Units of measurement: one name for each, however it is written."""
+
+from __future__ import annotations
+
+import re
+
+_UNIT_NAMES = {
+    "degree": "degree", "deg": "degree", "dollar": "dollar", "usd": "dollar", "buck": "dollar", "percent": "%", "percentage": "%",
+    "pct": "%", "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m", "kilometer": "km", "kilometre": "km",
+    "millimeter": "mm", "inche": "inch", "in": "inch", "feet": "foot", "ft": "foot", "hour": "hour", "hr": "hour", "h": "hour",
+    "minute": "minute", "min": "minute",
+    "second": "second", "sec": "second", "s": "second", "kilogram": "kg", "gram": "g", "liter": "l", "litre": "l",
+    "mile": "mile", "mi": "mile",
+    "cent": "cent", "pound": "pound", "lb": "pound", "square unit": "unit", "cubic unit": "unit", "sq unit": "unit", "unit": "unit",
+    "radian": "", "rad": "",
+}  # fmt: skip
+_SQUARE = re.compile(r"\b(?:square|sq\.?) (\w+)")
+_CUBIC = re.compile(r"\b(?:cubic|cu\.?) (\w+)")
+
+
+def unit_name(words: str) -> str:
+    """One name for a unit however it is written: `Centimeters` is `cm`, `sq cm` is `cm^2`."""
+    words = " ".join(words.casefold().replace(".", " ").split()).strip()
+    for pattern, power in ((_SQUARE, "^2"), (_CUBIC, "^3")):
+        match = pattern.fullmatch(words)
+        if match:
+            base = unit_name(match[1])
+            return base if base == "unit" else base + power
+    single = words[:-1] if words.endswith("s") and len(words) > 2 else words
+    return _UNIT_NAMES.get(words, _UNIT_NAMES.get(single, single))
+
+
+_NO_UNIT = re.compile(r"\b(?:not?|or|and|if|is|are|otherwise|none|any|all|except|only|than|least|most|more|less|up|about|maybe)\b|[\d=<>]")
+_MAX_UNIT_WORDS = 4
+
+
+def is_unit_word(words: str) -> bool:
+    """A short noun may be a unit; words that say something about the value are not."""
+    return len(words.split()) <= _MAX_UNIT_WORDS and not _NO_UNIT.search(words.casefold())
