@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench soak serve lock clean
+.PHONY: help setup demo test attacks check bench soak serve lock clean
 
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
@@ -37,7 +37,11 @@ demo: setup ## Start the service, grade examples/ through it, print a table of e
 
 test: setup ## Run the tests
 	@echo "test: pytest"
-	@$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not soak and not attacks" $(PYTEST_ARGS)
+
+attacks: setup ## Run the hostile programs against the sandbox (three minutes; CI runs them, too)
+	@echo "attacks: pytest tests/attacks"
+	@$(BIN)/python -m pytest -m attacks $(PYTEST_ARGS)
 
 check: setup ## Check without running: format, lint, types, layers, sizes
 	@echo "check: format";  $(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ." >&2; exit 1; }

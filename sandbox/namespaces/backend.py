@@ -221,7 +221,7 @@ class NamespacesSandbox:
             return program
         kind = languages.LANGUAGES[job.language].kind
         run = CellRun(await self._zygote_for(kind, job.source).spawn(), slot)
-        undo.callback(run.close)
+        undo.push_async_callback(run.close)
         failed = await self._load(run, job, program)
         if failed is not None:
             return failed
@@ -282,7 +282,7 @@ class NamespacesSandbox:
                         done += 1
                         yield result
             finally:
-                run.close()
+                await run.close()
 
 
 def _raise_open_files() -> None:

@@ -153,7 +153,7 @@ class CppCompiler:
                     return result
             raise RunnerLost("the compile box gave no result")
         finally:
-            run.close()
+            await run.close()
 
 
 def _flat(files: Mapping[str, bytes]) -> list[bytes]:

@@ -41,6 +41,7 @@ class CellRun:
         self._slot = slot
         self._counters: tuple[int, ...] = ()
         self._oom_kills = 0
+        self._running = 0  # tests handed over whose end the supervisor has not told
 
     async def load(self, kind: str, program: bytes, file: str, command: tuple[str, ...], job: Job) -> str | None:
         """Hand over the program; the text of the error where it cannot be loaded (its own fault). Raises RunnerLost."""
@@ -139,6 +140,7 @@ class CellRun:
         request = REQUEST.pack(index, limits.cpu_s, limits.net_s, limits.memory_bytes, job.inputs[index].output_bytes, *bounds)
         if job.inputs[index].files:
             request += json.dumps([(name, len(data)) for name, data in job.inputs[index].files.items()]).encode()
+        self._running += 1
         self._cell.channel.send(request, list(descriptors))
 
     def stop(self) -> None:
@@ -156,18 +158,21 @@ class CellRun:
             if group is not None and group.oom_kills() > self._oom_kills:
                 return index, OOM | _CELL_DIED, signal.SIGKILL, 0.0, 0.0, 0.0, job.limits.memory_bytes
             raise
+        self._running -= 1
         if reply[0] != index:
             raise RunnerLost("the supervisor answered for another test")
         if reply[1] & NOT_READY and not reply[1] & OOM:
             raise RunnerLost("the box could not be made")
         return reply
 
-    def close(self) -> None:
-        """Kill the cell; what is left of it goes while the next job starts."""
+    async def close(self) -> None:
+        """Kill the cell, and wait until nothing is left of a test that was running; an idle cell goes while the next job starts."""
         for descriptor in self._counters:
             os.close(descriptor)
         self._counters = ()
         self._cell.close()
+        if self._running:
+            await self._cell.gone()
 
 
 def run_result(limits: Limits, test: TestInput, reply: Reply, output: int, errors: int, stderr_bytes: int) -> RunResult:

@@ -23,7 +23,7 @@ KINDS = {
     "compile: Python",
 }  # fmt: skip
 
-pytestmark = [pytest.mark.isolation, pytest.mark.compiler]
+pytestmark = [pytest.mark.attacks, pytest.mark.isolation, pytest.mark.compiler]
 on_this_machine = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the probes know the system calls of x86-64")
 
 

@@ -14,7 +14,7 @@ from sandbox.namespaces.backend import NamespacesSandbox
 from tests.attacks.attack import SMALL
 from tests.attacks.processes import candidates
 
-pytestmark = [pytest.mark.isolation, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.attacks, pytest.mark.isolation, pytest.mark.asyncio(loop_scope="session")]
 x86_64 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the probes know the system calls of x86-64")
 
 _SHARED_PAGE = """
