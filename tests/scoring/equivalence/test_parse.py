@@ -7,7 +7,8 @@ import pytest
 from reward_service.scoring.equivalence.forms import render
 from reward_service.scoring.equivalence.limits import LimitExceeded, check_text
 from reward_service.scoring.equivalence.normalize import normalize, plain_words
-from reward_service.scoring.equivalence.parse import read_answer, unit_name
+from reward_service.scoring.equivalence.parse import read_answer
+from reward_service.scoring.equivalence.units import unit_name
 
 
 @pytest.mark.parametrize(
