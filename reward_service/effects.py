@@ -51,8 +51,10 @@ class Sandbox(Protocol):
         """The languages that this machine can run, by their canonical names."""
         ...
 
-    def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
+    def run(self, job: Job, *, started: bool = False) -> AsyncGenerator[RunResult, None]:
         """One result per input, in order, or a single one where the program does not compile; closing the iterator stops the job.
+
+        `started` says that the job goes on with work that has started, so that the deadline does not stop it any more.
 
         Raises:
             NotScored: ours: no isolation here, not started before the deadline, or the runner was lost again and again.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 JsonObject = Mapping[str, Json]
@@ -115,7 +116,28 @@ class CheckerName(enum.StrEnum):
     LINES = "lines"
 
 
-Checker = CheckerName | FloatTolerance
+class CheckerProtocol(enum.StrEnum):
+    """How a checker program is called, and which of its exit codes means right."""
+
+    KATTIS = "kattis"  # `input answer feedback_dir args < output`: 42 right, 43 wrong
+    TESTLIB = "testlib"  # `input output answer args`: 0 right, 1 or 2 wrong
+
+
+class ProgramChecker(NamedTuple):
+    """A checker that is a program: `main` is the file to compile, `files` are (name, text) of all of them by name.
+
+    A tuple and no dataclass, so that MessagePack can tell it from a FloatTolerance.
+    """
+
+    language: str
+    protocol: CheckerProtocol
+    main: str
+    files: tuple[tuple[str, str], ...]
+    arguments: tuple[str, ...] = ()
+
+
+OutputChecker = CheckerName | FloatTolerance  # decided on this side, without a program
+Checker = OutputChecker | ProgramChecker
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +155,6 @@ ALL_TESTS = None  # CodeReference.draw: run every test
 @dataclass(frozen=True, slots=True)
 class CodeReference:
     """Hidden tests and how to run them. `languages` None: what the server's setting allows. `draw` None: all tests.
-
-    `testset` names the uploaded test set that stands for the tests and checker; whoever holds test sets puts these in its place.
     """
 
     tests: tuple[ProgramTest, ...]

@@ -196,10 +196,10 @@ class _BoundSandbox:
             raise NoSandbox(self._machine.sandbox_fault)
         return self._machine.sandbox.languages
 
-    async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
+    async def run(self, job: Job, *, started: bool = False) -> AsyncGenerator[RunResult, None]:
         """See `effects.Sandbox`. A job that is run again runs whole, since what an input sees may depend on its place in the job."""
         given = 0
-        start_by = self._start_by
+        start_by = None if started else self._start_by
         for _ in range(RUNNER_LOSSES):
             async with self._machine.sandbox_turns.take(self._share, start_by):
                 start_by = None  # it has started: from here on it is bounded by its own limits

@@ -31,7 +31,7 @@ class BrokenSandbox:
     def __init__(self, failure: NotScored | Exception) -> None:
         self.failure = failure
 
-    async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
+    async def run(self, job: Job, *, started: bool = False) -> AsyncGenerator[RunResult, None]:
         raise self.failure
         yield
 

@@ -11,6 +11,7 @@ from reward_service.errors import RequestError
 from reward_service.records import (
     Checker,
     CheckerName,
+    CheckerProtocol,
     ChoiceReference,
     CodeReference,
     DetailLevel,
@@ -18,6 +19,7 @@ from reward_service.records import (
     Group,
     Json,
     MathReference,
+    ProgramChecker,
     ProgramLimits,
     ProgramTest,
     Reference,
@@ -27,6 +29,7 @@ from reward_service.scoring.programs.testcases import digest_test_set
 from reward_service.scoring.scheme import Scheme, resolve_scheme
 from reward_service.server import schema
 from reward_service.server.bounds import Bounds
+from reward_service.server.checker_schema import CheckerModel, FloatModel
 from reward_service.server.json_text import read_json
 from reward_service.server.refusals import MAX_ERRORS, MAX_POINTER_CHARACTERS, Refusal, refused_by
 
@@ -191,8 +194,12 @@ def _test_content(content: schema.TestContentModel) -> CodeReference:
     return CodeReference(tests, checker, digest=digest_test_set(tests, checker))
 
 
-def _checker(checker: str | schema.CheckerModel) -> Checker:
-    if isinstance(checker, schema.CheckerModel):
-        tolerance = checker.float or schema.FloatModel()
+def _checker(checker: str | CheckerModel) -> Checker:
+    if isinstance(checker, str):
+        return CheckerName(checker)
+    program = checker.program
+    if program is None:
+        tolerance = checker.float or FloatModel()
         return FloatTolerance(float(tolerance.abs), float(tolerance.rel))
-    return CheckerName(checker)
+    files = tuple(sorted(program.files.items()))
+    return ProgramChecker(program.language, CheckerProtocol(program.protocol), program.main, files, tuple(program.args))

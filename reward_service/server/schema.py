@@ -19,6 +19,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from reward_service.server.bounds import Bounds
+from reward_service.server.checker_schema import CheckerSpec
+from reward_service.server.wire import TAG, NotYet, Wire, bounds_in, one_of
 
 MAX_ID_CHARACTERS = 1024
 MAX_ANSWERS = 256
@@ -29,14 +31,6 @@ MAX_DRAW = 1_000_000
 MIN_CPU_S = 0.01
 MIN_MEMORY_BYTES = 1 << 20
 TESTSET_PATTERN = r"^sha256:[0-9a-f]{64}$"
-TAG = "\0"  # begins the tags of unions in pydantic's locations; `refusals.pointer_of` leaves them out
-
-
-def _bounds(info: ValidationInfo) -> Bounds:
-    bounds = info.context
-    if not isinstance(bounds, Bounds):
-        raise TypeError("wire models are validated with Bounds as their context")
-    return bounds
 
 
 def _above(maximum: float) -> PydanticCustomError:
@@ -44,35 +38,29 @@ def _above(maximum: float) -> PydanticCustomError:
 
 
 def _within_cpu(value: float, info: ValidationInfo) -> float:
-    if value > _bounds(info).max_cpu_s:
-        raise _above(_bounds(info).max_cpu_s)
+    if value > bounds_in(info).max_cpu_s:
+        raise _above(bounds_in(info).max_cpu_s)
     return value
 
 
 def _within_compile(value: float, info: ValidationInfo) -> float:
-    if value > _bounds(info).max_compile_s:
-        raise _above(_bounds(info).max_compile_s)
+    if value > bounds_in(info).max_compile_s:
+        raise _above(bounds_in(info).max_compile_s)
     return value
 
 
 def _within_memory(value: int, info: ValidationInfo) -> int:
-    if value > _bounds(info).max_memory_bytes:
+    if value > bounds_in(info).max_memory_bytes:
         raise PydanticCustomError(
-            "above_maximum", "above this server's maximum of {maximum} bytes", {"maximum": _bounds(info).max_memory_bytes}
+            "above_maximum", "above this server's maximum of {maximum} bytes", {"maximum": bounds_in(info).max_memory_bytes}
         )
     return value
 
 
 def _within_deadline(value: float, info: ValidationInfo) -> float:
-    if value > _bounds(info).max_deadline_s:
-        raise _above(_bounds(info).max_deadline_s)
+    if value > bounds_in(info).max_deadline_s:
+        raise _above(bounds_in(info).max_deadline_s)
     return value
-
-
-def _not_yet(value: object) -> object:
-    if value is None:
-        return value
-    raise PydanticCustomError("not_yet_supported", "not yet supported by this server")
 
 
 def _not_yet_priority(value: str) -> str:
@@ -94,34 +82,11 @@ def _scheme_spec(value: object) -> str | dict[str, Any]:
     raise PydanticCustomError("scheme_type", "must be a scheme's name or an object")
 
 
-def _one_of(**alternatives: object) -> None:
-    given = [name for name, value in alternatives.items() if value is not None]
-    if len(given) != 1:
-        names = ", ".join(f"`{name}`" for name in alternatives)
-        raise PydanticCustomError("one_of", "needs exactly one of {names}", {"names": names})
-
-
-def _hide_what_is_not_yet(schema: dict[str, Any]) -> None:
-    """Leave fields of later versions out of the published schema."""
-    properties: dict[str, Any] = schema["properties"]
-    for name in [name for name, field in properties.items() if field.get("x-not-yet")]:
-        del properties[name]
-
-
-NotYet = Annotated[Any, PlainValidator(_not_yet), WithJsonSchema({"x-not-yet": True})]
 TestText = Annotated[str, PlainValidator(_test_text), WithJsonSchema({"type": "string"})]
 Identifier = Annotated[str, Field(max_length=MAX_ID_CHARACTERS)]
 SchemeSpec = Annotated[
     str | dict[str, Any], PlainValidator(_scheme_spec), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]})
 ]
-
-
-class Wire(BaseModel):
-    """Base of what is read: no coercion, no unknown field, no NaN, and no input in any message."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True, json_schema_extra=_hide_what_is_not_yet
-    )
 
 
 class LimitsModel(Wire):
@@ -130,35 +95,6 @@ class LimitsModel(Wire):
     cpu_s: Annotated[float, Field(ge=MIN_CPU_S), AfterValidator(_within_cpu)] = 4.0
     memory_bytes: Annotated[int, Field(ge=MIN_MEMORY_BYTES), AfterValidator(_within_memory)] = 314_572_800
     compile_s: Annotated[float, Field(ge=MIN_CPU_S), AfterValidator(_within_compile)] = 10.0
-
-
-class FloatModel(Wire):
-    """Tolerances of the `float` checker: |got - expected| <= abs or <= rel * |expected|."""
-
-    abs: Annotated[float, Field(ge=0)] = 1e-6
-    rel: Annotated[float, Field(ge=0)] = 1e-6
-
-
-class CheckerModel(Wire):
-    """A checker with parameters."""
-
-    float: FloatModel | None = None
-    program: NotYet = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        _one_of(float=self.float)
-        return self
-
-
-def _checker_kind(value: object) -> str:
-    return TAG + ("object" if isinstance(value, dict) else "name")
-
-
-CheckerSpec = Annotated[
-    Annotated[Literal["tokens", "exact", "lines"], Tag(TAG + "name")] | Annotated[CheckerModel, Tag(TAG + "object")],
-    Discriminator(_checker_kind),
-]
 
 
 class TestModel(Wire):
@@ -178,7 +114,7 @@ class MathReferenceModel(Wire):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        _one_of(answer=self.answer, answers=self.answers)
+        one_of(answer=self.answer, answers=self.answers)
         return self
 
 
@@ -186,7 +122,7 @@ class ChoiceReferenceModel(Wire):
     """The right choice, as its letter or its own text, and the choices in order."""
 
     answer: str
-    choices: Annotated[list[str], Field(max_length=MAX_CHOICES, fail_fast=True)] = []
+    choices: Annotated[list[str], Field(max_length=MAX_CHOICES, fail_fast=True)] = Field(default_factory=list)
 
 
 class TestContentModel(Wire):
@@ -214,7 +150,7 @@ class TestSetModel(TestContentModel):
 
     @model_validator(mode="after")
     def _has_tests(self, info: ValidationInfo) -> Self:
-        self.check_tests(_bounds(info))
+        self.check_tests(bounds_in(info))
         return self
 
 
@@ -231,7 +167,7 @@ class CodeReferenceModel(TestContentModel):
     @model_validator(mode="after")
     def _has_tests(self, info: ValidationInfo) -> Self:
         if self.testset is None:
-            self.check_tests(_bounds(info))
+            self.check_tests(bounds_in(info))
             return self
         doubled = sorted(self.model_fields_set & TestContentModel.model_fields.keys())
         if doubled:

@@ -8,20 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from reward_service.effects import Effects
 from reward_service.errors import BadReference, LanguageUnavailable, NoSandbox
 from reward_service.records import (
     AnswerForm,
-    Checker,
     CodeBlock,
     CodeReference,
     DetailLevel,
     FinalAnswer,
     Json,
     JsonObject,
+    OutputChecker,
+    ProgramChecker,
     ProgramTest,
     TestStatus,
     Verdict,
@@ -29,6 +30,7 @@ from reward_service.records import (
 from reward_service.scoring.programs.checkers import Difference, compare_output
 from reward_service.scoring.programs.testcases import digest_test_set, draw_tests, encode_text
 from reward_service.verifiers.base import GroupContext
+from reward_service.verifiers.checker_program import CheckerProgram
 from sandbox.interface import Job, Limits, RunResult, Status, TestInput
 from sandbox.languages import canonical_language
 
@@ -60,14 +62,19 @@ class CodeVerifier:
         Raises:
             BadReference: the reference names a test set that is not here (the server refuses such a request before).
             NoSandbox: the machine's fault.
-            LanguageUnavailable: the server's fault: an allowed language does not run here.
+            LanguageUnavailable: the server's fault: an allowed language, or the checker's, does not run here.
+            NotScored: while a checker that is a program is proved on the expected outputs.
         """
         if reference.testset is not None:
             raise BadReference("a test set is named that nobody put in its place")
         allowed = _allowed(reference.languages or effects.default_languages, effects.sandbox.languages)
         digest = reference.digest or await asyncio.to_thread(digest_test_set, reference.tests, reference.checker)
         drawn = draw_tests(len(reference.tests), reference.draw, context.group_id, digest, context.seed)
-        return CodeJudge(reference, allowed, drawn, context, effects)
+        program = None
+        if isinstance(reference.checker, ProgramChecker):
+            program = CheckerProgram(reference.checker, effects)
+            await program.prove([reference.tests[index] for index in drawn], _output_bytes)
+        return CodeJudge(reference, allowed, drawn, context, effects, program)
 
 
 def _allowed(names: tuple[str, ...], available: frozenset[str]) -> frozenset[str]:
@@ -90,19 +97,27 @@ class TestFinding:
     status: TestStatus
     result: RunResult
     difference: Difference | None = None
+    check: RunResult | None = None  # of a checker that is a program
 
 
 class CodeJudge:
     """Judges the programs of one group on the same drawn tests."""
 
     def __init__(
-        self, reference: CodeReference, allowed: frozenset[str], drawn: tuple[int, ...], context: GroupContext, effects: Effects
+        self,
+        reference: CodeReference,
+        allowed: frozenset[str],
+        drawn: tuple[int, ...],
+        context: GroupContext,
+        effects: Effects,
+        program: CheckerProgram | None = None,
     ) -> None:
         self._reference = reference
         self._allowed = allowed
         self._drawn = drawn
         self._context = context
         self._effects = effects
+        self._program = program
 
     async def __call__(self, final_answer: FinalAnswer) -> Verdict:
         """The share of drawn tests passed, or 0 or 1 where the first failure ends it. Raises NotScored: ours."""
@@ -116,15 +131,35 @@ class CodeJudge:
     async def _run(self, language: str, source: str) -> AsyncIterator[TestFinding]:
         tests = [self._reference.tests[index] for index in self._drawn]
         job = Job(language, source, tuple(_input(test) for test in tests), self._limits(), _seed(source))
+        async with contextlib.aclosing(self._compared(job, tests) if self._program is None else self._checked(job, tests)) as findings:
+            async for finding in findings:
+                yield finding
+                if finding.status is not TestStatus.ACCEPTED and not self._context.fraction:
+                    return
+
+    async def _compared(self, job: Job, tests: Sequence[ProgramTest]) -> AsyncGenerator[TestFinding, None]:
+        """Findings of a checker that compares on this side."""
+        checker = self._reference.checker
+        assert not isinstance(checker, ProgramChecker)
         async with contextlib.aclosing(self._effects.sandbox.run(job)) as results:
             async for result in results:
                 if result.index is None:
                     yield TestFinding(None, TestStatus.COMPILE_ERROR, result)
                     return
-                finding = await _judge(self._reference.checker, tests[result.index], self._drawn[result.index], result)
-                yield finding
-                if finding.status is not TestStatus.ACCEPTED and not self._context.fraction:
-                    return
+                yield await _judge(checker, tests[result.index], self._drawn[result.index], result)
+
+    async def _checked(self, job: Job, tests: Sequence[ProgramTest]) -> AsyncGenerator[TestFinding, None]:
+        """Findings of a checker that is a program."""
+        assert self._program is not None
+        async with contextlib.aclosing(self._program.judge(job, tests, stop=not self._context.fraction)) as found:
+            async for checked in found:
+                result = checked.result
+                index = None if result.index is None else self._drawn[result.index]
+                if checked.check is None:
+                    yield TestFinding(index, _STATUSES[result.status], result)
+                    continue
+                status = TestStatus.ACCEPTED if checked.accepted else TestStatus.WRONG_ANSWER
+                yield TestFinding(index, status, result, check=checked.check)
 
     def _limits(self) -> Limits:
         limits = self._reference.limits
@@ -156,15 +191,18 @@ def _not_allowed() -> TestFinding:
 
 
 def _input(test: ProgramTest) -> TestInput:
-    cap = max(OUTPUT_BYTES, 2 * len(encode_text(test.stdout)) + OUTPUT_SLACK_BYTES)
-    return TestInput(encode_text(test.stdin), cap)
+    return TestInput(encode_text(test.stdin), _output_bytes(test))
+
+
+def _output_bytes(test: ProgramTest) -> int:
+    return max(OUTPUT_BYTES, 2 * len(encode_text(test.stdout)) + OUTPUT_SLACK_BYTES)
 
 
 def _seed(source: str) -> int:
     return int.from_bytes(hashlib.sha256(source.encode("utf-8", "replace")).digest()[:8], "big")
 
 
-async def _judge(checker: Checker, test: ProgramTest, index: int, result: RunResult) -> TestFinding:
+async def _judge(checker: OutputChecker, test: ProgramTest, index: int, result: RunResult) -> TestFinding:
     if result.status is not Status.FINISHED:
         return TestFinding(index, _STATUSES[result.status], result)
     comparison = compare_output(checker, result.stdout, test.stdout)
@@ -199,6 +237,9 @@ def _shown(finding: TestFinding) -> JsonObject:
             "got": difference.got,
             "expected": difference.expected,
         }
+    if finding.check is not None:
+        check = finding.check
+        found["checker"] = {"status": check.status.value, "exit_code": check.exit_code, "stderr": _excerpt(check.stderr)}
     return found
 
 

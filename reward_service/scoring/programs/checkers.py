@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from reward_service.records import Checker, CheckerName, FloatTolerance
+from reward_service.records import CheckerName, FloatTolerance, OutputChecker
 from reward_service.scoring.programs.testcases import encode_text
 
 BLOCK_BYTES = 8_192  # of each side per step; a longer token or line makes its own step longer
@@ -49,7 +49,7 @@ class Difference:
     expected: str | None
 
 
-def check_output(checker: Checker, got: bytes, expected: str) -> Difference | None:
+def check_output(checker: OutputChecker, got: bytes, expected: str) -> Difference | None:
     """None where the output passes, else the first difference; never an exception, whatever the bytes.
 
     Speed on one 3 GHz core: 1 MB that differs in form but passes takes about 25 ms (tokens), 45 ms (exact), 160 ms (lines), and up to
@@ -65,7 +65,7 @@ def check_output(checker: Checker, got: bytes, expected: str) -> Difference | No
             return difference
 
 
-def compare_output(checker: Checker, got: bytes, expected: str) -> Comparison:
+def compare_output(checker: OutputChecker, got: bytes, expected: str) -> Comparison:
     """`check_output` as a generator that pauses after each block of input, so that an event loop may breathe between blocks.
 
     An empty expected output passes only an output without tokens, under every checker.

@@ -7,7 +7,7 @@ import heapq
 import json
 from collections.abc import Sequence
 
-from reward_service.records import Checker, CheckerName, FloatTolerance, JsonObject, ProgramTest
+from reward_service.records import Checker, CheckerName, FloatTolerance, Json, JsonObject, ProgramChecker, ProgramTest
 
 DRAW_KEY_BYTES = 8  # of pseudo-random key per test; equal keys fall back to the test's index
 
@@ -29,8 +29,8 @@ def encode_text(text: str) -> bytes:
 def canonical_test_set(tests: Sequence[ProgramTest], checker: Checker = CheckerName.TOKENS) -> bytes:
     """The test set as JSON bytes: what the digest, and so the draw, depends on.
 
-    Exactly the fields that the set needs: the default checker is left out and a tolerance is stated in full, so that two ways of
-    writing the same set have one form. Sorted keys, no spaces, UTF-8 without escapes; lone surrogates in their three-byte form.
+    Exactly the fields that the set needs: the default checker is left out, so are no arguments, and a tolerance is stated in full, so that
+    two ways of writing the same set have one form. Sorted keys, no spaces, UTF-8 without escapes; lone surrogates in their three-byte form.
     """
     fields: dict[str, object] = {"tests": [{"stdin": test.stdin, "stdout": test.stdout} for test in tests]}
     if checker is not CheckerName.TOKENS:
@@ -70,4 +70,10 @@ def draw_tests(count: int, draw: int | None, group_id: str, digest: str, seed: i
 def _canonical_checker(checker: Checker) -> str | JsonObject:
     if isinstance(checker, FloatTolerance):
         return {"float": {"abs": float(checker.abs), "rel": float(checker.rel)}}
+    if isinstance(checker, ProgramChecker):
+        files: JsonObject = dict(checker.files)
+        program: dict[str, Json] = {
+            "language": checker.language, "protocol": checker.protocol.value, "main": checker.main, "files": files,
+        }  # fmt: skip
+        return {"program": {**program, "args": list(checker.arguments)} if checker.arguments else program}
     return checker.value
