@@ -1,4 +1,7 @@
-r"""Which choice does an answer name? A letter (`C`, `(C)`, `\text{C}`, `C) 12`), or a choice's own text. Several letters name none."""
+r"""Which choice does an answer name? A letter (`C`, `(C)`, `\text{C}`, `C) 12`), or a choice's own text. Several letters name none.
+
+A letter comes first, where there is a choice that has it; beyond the last choice it is a text (`z` of the choices x, y, z).
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ class _Named:
 def prepare_choice(answer: str, choices: list[str]) -> PreparedChoice:
     """Read the reference alone. May not end where texts are compared as mathematics: run under a deadline."""
     try:
-        named = _named(answer)
+        named = _named(answer, len(choices))
     except LimitExceeded as error:
         return PreparedChoice(error.limit)
     if not named.letter and not named.text:
@@ -59,8 +62,7 @@ def prepare_choice(answer: str, choices: list[str]) -> PreparedChoice:
     if not choices:
         return PreparedChoice(None, named.letter)
     if named.letter:
-        index = string.ascii_uppercase.index(named.letter)
-        return PreparedChoice(None, named.letter) if index < len(choices) else PreparedChoice("no_such_choice")
+        return PreparedChoice(None, named.letter)
     matching = _matching(named.text, choices)
     if not matching:
         return PreparedChoice("no_such_choice")
@@ -71,7 +73,7 @@ def judge_choice(reference: str, letter: str, choices: list[str], answer: str) -
     """Does the answer name the choice `letter` (or, without a letter, the text `reference`)? May not end: run under a deadline."""
     gold_form = letter or reference[:MAX_SHOWN_CHARS]
     try:
-        named = _named(answer)
+        named = _named(answer, len(choices))
     except LimitExceeded as error:
         return ChoiceFinding(False, f"limit:{error.limit}", gold_form, "")
     equal, rule = _decide(named, reference, letter, choices)
@@ -93,26 +95,29 @@ def _decide(named: _Named, reference: str, letter: str, choices: list[str]) -> t
     return string.ascii_uppercase.index(letter) in _matching(named.text, choices), "text"
 
 
-def _named(answer: str) -> _Named:
+def _named(answer: str, choices: int) -> _Named:
+    """What the answer says where there are so many choices; 0: not known how many."""
     check_text(answer)
     text = normalize(answer)
     wrapped = _WRAPPED.fullmatch(text)
-    text = wrapped[1] if wrapped else text
-    letter = _LETTER.fullmatch(text.strip())
-    if letter:
-        return _Named(letter["letter"].upper(), "")
+    text = (wrapped[1] if wrapped else text).strip()
     unwrapped = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text).strip()
-    letter = _LETTER.fullmatch(unwrapped)
-    if letter:
-        return _Named(letter["letter"].upper(), "")
+    letters = string.ascii_uppercase[: choices or None]
+    alone = _LETTER.fullmatch(text) or _LETTER.fullmatch(unwrapped)
+    if alone:
+        letter = alone["letter"]
+        return _Named(letter.upper(), "") if letter.upper() in letters else _Named("", letter)
     both = _LETTER_AND_TEXT.fullmatch(unwrapped)
     if both:
-        return _Named((both["one"] or both["two"]).upper(), both["text"].strip())
+        letter = (both["one"] or both["two"]).upper()
+        return _Named(letter, both["text"].strip()) if letter in letters else _Named("", text)
     return _Named("", text if plain_words(text) else "")
 
 
 def _matching(text: str, choices: list[str]) -> list[int]:
-    """Indexes of the choices whose own text this is: the same words, or the same mathematics."""
-    words = plain_words(normalize(text))
-    same = [index for index, choice in enumerate(choices) if plain_words(normalize(choice)) == words]
+    """Indexes of the choices whose own text this is: the same text, else the same words, else the same mathematics."""
+    normal = normalize(text)
+    words = plain_words(normal)
+    same = [index for index, choice in enumerate(choices) if normalize(choice) == normal]
+    same = same or [index for index, choice in enumerate(choices) if plain_words(normalize(choice)) == words]
     return same or [index for index, choice in enumerate(choices) if compare_answers([choice], text).equal]
