@@ -20,7 +20,7 @@ from sandbox.namespaces.cgroups import Cgroups
 from sandbox.namespaces.compiler import CppCompiler
 from sandbox.namespaces.conversation import Conversation
 from sandbox.namespaces.process import Zygote, ZygoteConfig
-from sandbox.namespaces.run import DIAGNOSTIC_BYTES, CellRun, Slot
+from sandbox.namespaces.run import DIAGNOSTIC_BYTES, Binary, CellRun, Slot
 
 _PRELOAD = ("random", "collections", "math", "itertools", "functools", "heapq", "bisect", "re", "string", "typing", "operator", "linecache")
 
@@ -229,12 +229,12 @@ class NamespacesSandbox:
         undo.callback(session.close)
         return session
 
-    async def _load(self, run: CellRun, job: Job, program: bytes) -> RunResult | None:
+    async def _load(self, run: CellRun, job: Job, program: bytes | Binary) -> RunResult | None:
         kind = languages.LANGUAGES[job.language].kind
         failed = await run.load(kind, program, "main.py" if kind == "python" else "main", (), job)
         return None if failed is None else RunResult(None, Status.COMPILE_ERROR, stderr=failed.encode()[:DIAGNOSTIC_BYTES])
 
-    async def _program(self, job: Job, slot: Slot) -> bytes | RunResult:
+    async def _program(self, job: Job, slot: Slot) -> bytes | Binary | RunResult:
         if languages.LANGUAGES[job.language].kind == "python":
             return job.source.encode("utf-8", "replace")
         assert self._compiler is not None
@@ -257,7 +257,7 @@ class NamespacesSandbox:
             return
         self._zygotes["numpy"] = zygote
 
-    async def _again_alone(self, job: Job, program: bytes, first: RunResult) -> RunResult:
+    async def _again_alone(self, job: Job, program: bytes | Binary, first: RunResult) -> RunResult:
         """A stop by the wall clock with little CPU used says more about the machine: once more, on a quiet slot of its own."""
         assert first.index is not None
         alone = dataclasses.replace(job, inputs=(job.inputs[first.index],), seed=job.seed + first.index)
@@ -266,7 +266,7 @@ class NamespacesSandbox:
                 return dataclasses.replace(result, index=first.index)
         return first
 
-    async def _run_tests(self, job: Job, program: bytes, slot: Slot) -> AsyncGenerator[RunResult, None]:
+    async def _run_tests(self, job: Job, program: bytes | Binary, slot: Slot) -> AsyncGenerator[RunResult, None]:
         """Results of all inputs; a cell that the program's memory took down is replaced for the tests that are left."""
         kind = languages.LANGUAGES[job.language].kind
         done = 0

@@ -31,13 +31,25 @@ _SOCKETS_CLOSE_S = 0.05
 _IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*(?:[ \t]*,[ \t]*[A-Za-z_][A-Za-z0-9_]*)*)", re.MULTILINE)
 
 
+class Prepared:
+    """What every cell needs and the zygote makes once: the filters, and the launcher's library where it is shown."""
+
+    def __init__(self) -> None:
+        machine = system.machine()
+        kinds = [(memory, cpu) for memory in (True, False) for cpu in (True, False)]
+        self.cell_filter = system.Filter(seccomp.cell_filter(machine))
+        self.filters = {kind: system.Filter(seccomp.candidate_filter(machine, memory=kind[0], cpu=kind[1])) for kind in kinds}
+        self.library = launch.load() if os.path.exists(launch.LIBRARY) else None
+
+
 class Cell:
     """One program's supervisor."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, prepared: Prepared) -> None:
         self._control = control
+        self._prepared = prepared
         self._cloner = system.Cloner()
-        self._filter = system.Filter(b"")
+        self._filter = prepared.filters[True, True]
         self._ready = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._program = child.Program(child.KIND_PYTHON)
         self._accounts = accounting.Accounts(())
@@ -74,25 +86,23 @@ class Cell:
 
     def _load(self, order: dict[str, object], descriptors: list[int]) -> str | None:
         """Make the program ready; the error's text where it cannot be (the program's fault)."""
-        whole = _read_all(descriptors[0])
-        source = whole[: int(order["source_bytes"])]  # type: ignore[call-overload]
         self._accounts = accounts = accounting.Accounts(tuple(descriptors[1:]))
-        self._filter = system.Filter(seccomp.candidate_filter(system.machine(), memory=accounts.memory, cpu=accounts.cpu))
+        self._filter = self._prepared.filters[accounts.memory, accounts.cpu]
         kind = str(order["kind"])
         arguments: tuple[str, ...] = tuple(order["arguments"])  # type: ignore[arg-type]
         command: tuple[str, ...] = tuple(order["command"])  # type: ignore[arg-type]
         self._program = child.Program(kind, command=command, arguments=arguments, data_bytes=int(order["data_bytes"]))  # type: ignore[call-overload]
-        mounts.mount_program_folder(len(whole))
-        _write_program(f"{mounts.PROGRAM_FOLDER}/{order['file']}", source)
-        at = len(source)
-        for name, size in order["files"]:  # type: ignore[attr-defined]
-            _write_program(f"{mounts.PROGRAM_FOLDER}/{name}", whole[at : at + size])
+        source_bytes = int(order["source_bytes"])  # type: ignore[call-overload]
+        mounts.mount_program_folder(os.fstat(descriptors[0]).st_size)
+        at = 0
+        for name, size in [(order["file"], source_bytes), *order["files"]]:  # type: ignore[misc]
+            _place_program(f"{mounts.PROGRAM_FOLDER}/{name}", descriptors[0], at, size)
             at += size
         mounts.seal_program_folder()
-        if kind == child.KIND_NATIVE and os.path.exists(launch.LIBRARY):
+        if kind == child.KIND_NATIVE and self._prepared.library is not None:
             program = (child.NATIVE_PROGRAM, *self._program.arguments)
-            self._launcher = launch.Launcher(launch.LIBRARY, program, self._ready, _TEST_NAMESPACES, self._filter)
-        return self._compile_python(source) if kind == child.KIND_PYTHON else None
+            self._launcher = launch.Launcher(self._prepared.library, program, self._ready, _TEST_NAMESPACES, self._filter)
+        return self._compile_python(os.pread(descriptors[0], source_bytes, 0)) if kind == child.KIND_PYTHON else None
 
     def _compile_python(self, source: bytes) -> str | None:
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -219,22 +229,12 @@ class Cell:
         return 0
 
 
-def _write_program(path: str, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-    os.chmod(path, 0o555)
-
-
-def _read_all(descriptor: int) -> bytes:
-    size = os.fstat(descriptor).st_size
-    parts, at = [], 0
-    while at < size:
-        part = os.pread(descriptor, size - at, at)
-        if not part:
-            break
-        parts.append(part)
-        at += len(part)
-    return b"".join(parts)
+def _place_program(path: str, source: int, at: int, size: int) -> None:
+    target = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o555)
+    end = at + size
+    while at < end:
+        at += os.sendfile(target, source, at, end - at)
+    os.close(target)
 
 
 def _import_named(source: bytes) -> None:
@@ -263,7 +263,7 @@ _IMPORTABLE = frozenset(
 )  # fmt: skip
 
 
-def start(control: socket.socket, outer_uid: int, outer_gid: int, cell_filter: system.Filter) -> None:
+def start(control: socket.socket, outer_uid: int, outer_gid: int, prepared: Prepared) -> None:
     """Turn a fresh clone of the zygote into a cell and serve; never returns."""
     try:
         os.setsid()
@@ -275,8 +275,8 @@ def start(control: socket.socket, outer_uid: int, outer_gid: int, cell_filter: s
         with open("/proc/sys/user/max_user_namespaces", "w") as file:
             file.write("0")  # nobody in here makes another user namespace, whatever the filter says
         system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
-        cell_filter.install()
-        Cell(control).serve()
+        prepared.cell_filter.install()
+        Cell(control, prepared).serve()
     except (BrokenPipeError, ConnectionResetError):
         os._exit(0)
     except Exception as error:  # noqa: BLE001 - the process border: the zygote's owner must learn why

@@ -15,7 +15,7 @@ from sandbox import languages
 from sandbox.interface import Job, Limits, RunnerLost, RunResult, Status, TestInput
 from sandbox.namespaces import launch
 from sandbox.namespaces.process import Zygote
-from sandbox.namespaces.run import DIAGNOSTIC_BYTES, CellRun, Slot
+from sandbox.namespaces.run import DIAGNOSTIC_BYTES, Binary, CellRun, Slot
 
 COMPILE_MEMORY_BYTES = 1_073_741_824
 COMPILE_DISK_BYTES = 268_435_456
@@ -35,7 +35,7 @@ class CppCompiler:
         self._standard = standard
         self._cache_dir = cache_dir or _default_cache()
         self._zygote: Zygote | None = None
-        self._binaries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # with the CPU seconds that it took to compile
+        self._binaries: OrderedDict[str, tuple[Binary, float]] = OrderedDict()  # with the CPU seconds that it took to compile
         self._link: tuple[str, ...] = ()
         self.header_in_use = False
         self.launcher: str | None = None
@@ -112,7 +112,7 @@ class CppCompiler:
             return None, f"could not be kept in {self._cache_dir}: {error.strerror}"
         return folder, ""
 
-    async def compile(self, job: Job, slot: Slot) -> bytes | RunResult:
+    async def compile(self, job: Job, slot: Slot) -> Binary | RunResult:
         """The binary, or a `compile_error` with the diagnostics. Raises RunnerLost."""
         command = languages.compile_command(self._compiler, self._standard, self._link, with_header=self.header_in_use)
         key = _digest(*(part.encode("utf-8", "replace") for part in (*command, job.source)), *_flat(job.files))
@@ -126,10 +126,11 @@ class CppCompiler:
             return RunResult(
                 None, Status.COMPILE_ERROR, stderr=why, cpu_s=result.cpu_s, wall_s=result.wall_s, memory_bytes=result.memory_bytes
             )
-        self._binaries[key] = (result.stdout, result.cpu_s)
-        while sum(len(binary) for binary, _ in self._binaries.values()) > CACHE_BYTES:
+        binary = Binary(result.stdout)
+        self._binaries[key] = (binary, result.cpu_s)
+        while sum(kept.size for kept, _ in self._binaries.values()) > CACHE_BYTES:
             self._binaries.popitem(last=False)
-        return result.stdout
+        return binary
 
     async def _in_box(
         self,

@@ -37,12 +37,18 @@ def _strings(values: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
     return (ctypes.c_char_p * (len(values) + 1))(*values, None)
 
 
+def load() -> ctypes.PyDLL:
+    """The compiled `launch.c`. Raises OSError where it is not shown or does not fit."""
+    library = ctypes.PyDLL(LIBRARY)
+    library.launch.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+    return library
+
+
 class Launcher:
     """Launches one program again and again."""
 
-    def __init__(self, library: str, command: tuple[str, ...], ready: int, flags: int, candidate_filter: system.Filter) -> None:
-        self._launch = ctypes.PyDLL(library).launch
-        self._launch.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+    def __init__(self, library: ctypes.PyDLL, command: tuple[str, ...], ready: int, flags: int, candidate_filter: system.Filter) -> None:
+        self._launch = library.launch
         self._pidfd = ctypes.c_int(-1)
         environment = [os.fsencode(f"{name}={value}") for name, value in os.environ.items()]
         arguments = [text.encode("utf-8", "replace") for text in command]

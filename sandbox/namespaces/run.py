@@ -33,6 +33,17 @@ class Slot:
     cores: tuple[int, ...]
 
 
+class Binary:
+    """A program's bytes in an anonymous file, handed to cell after cell without a copy of ours."""
+
+    def __init__(self, data: bytes) -> None:
+        self.descriptor = memory_file(data)
+        self.size = len(data)
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
 class CellRun:
     """One cell's life in one slot: load a program, run its tests, be killed."""
 
@@ -43,24 +54,22 @@ class CellRun:
         self._oom_kills = 0
         self._running = 0  # tests handed over whose end the supervisor has not told
 
-    async def load(self, kind: str, program: bytes, file: str, command: tuple[str, ...], job: Job) -> str | None:
+    async def load(self, kind: str, program: bytes | Binary, file: str, command: tuple[str, ...], job: Job) -> str | None:
         """Hand over the program; the text of the error where it cannot be loaded (its own fault). Raises RunnerLost."""
         group, limits = self._cell.group, job.limits
         if self._slot.cores:
             os.sched_setaffinity(self._cell.pid, self._slot.cores)
+        size = program.size if isinstance(program, Binary) else len(program)
         if group is not None:
-            group.limit(limits.memory_bytes + 2 * len(program) + LOAD_SLACK_BYTES)
+            group.limit(limits.memory_bytes + 2 * size + LOAD_SLACK_BYTES)
             self._counters = group.open_counters()
         order = {
-            "kind": kind, "file": file, "command": command, "arguments": job.arguments, "source_bytes": len(program),
-            "files": [(name, len(data)) for name, data in job.files.items()],
+            "kind": kind, "file": file, "command": command, "arguments": job.arguments, "source_bytes": size,
+            "files": [] if isinstance(program, Binary) else [(name, len(data)) for name, data in job.files.items()],
             "data_bytes": -1 if group is not None else limits.memory_bytes + _DATA_HEADROOM_BYTES,
         }  # fmt: skip
-        source = memory_file(b"".join((program, *job.files.values())))
-        try:
-            self._cell.channel.send(json.dumps(order).encode(), [source, *self._counters])
-        finally:
-            os.close(source)
+        whole = program if isinstance(program, Binary) else Binary(b"".join((program, *job.files.values())))
+        self._cell.channel.send(json.dumps(order).encode(), [whole.descriptor, *self._counters])
         self._oom_kills = kills = group.oom_kills() if group is not None else 0
         try:
             error = json.loads(await self._loaded(limits.compile_s))["error"]

@@ -21,7 +21,7 @@ def main() -> None:
     """Build the root, warm up, then fork cells until the control socket closes."""
     config = json.load(sys.stdin)
     sys.path.insert(0, config["code"])
-    from sandbox.namespaces import cell, mounts, seccomp, system
+    from sandbox.namespaces import cell, mounts, system
 
     control = socket.socket(fileno=config["control"])
     system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -48,8 +48,9 @@ def main() -> None:
     else:
         uid = gid = 1000
     system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
+    prepared = cell.Prepared()
     _warm(config)
-    _serve(control, uid, gid, cell, seccomp, system)
+    _serve(control, uid, gid, prepared, cell, system)
 
 
 def _map_ids(uid: int, gid: int) -> None:
@@ -100,8 +101,7 @@ def _plain_streams() -> None:
     sys.stdin.name, sys.stdout.name  # noqa: B018 - fills what a wrapper computes lazily
 
 
-def _serve(control: socket.socket, uid: int, gid: int, cell, seccomp, system) -> None:  # type: ignore[no-untyped-def]
-    cell_filter = system.Filter(seccomp.cell_filter(system.machine()))
+def _serve(control: socket.socket, uid: int, gid: int, prepared, cell, system) -> None:  # type: ignore[no-untyped-def]
     cloner = system.Cloner()
     flags = (
         system.CLONE_NEWUSER | system.CLONE_NEWNS | system.CLONE_NEWPID | system.CLONE_NEWNET | system.CLONE_NEWIPC | system.CLONE_NEWUTS
@@ -124,7 +124,7 @@ def _serve(control: socket.socket, uid: int, gid: int, cell, seccomp, system) ->
             pid, pidfd = cloner.clone(flags)
             if pid == 0:
                 control.close()
-                cell.start(socket.socket(fileno=descriptors[0]), uid, gid, cell_filter)
+                cell.start(socket.socket(fileno=descriptors[0]), uid, gid, prepared)
             os.close(descriptors[0])
             cells[pidfd] = (pid, int(message))
             poller.register(pidfd, select.POLLIN)
