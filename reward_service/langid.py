@@ -12,11 +12,16 @@ from reward_service.effects import Task
 from reward_service.errors import RewardServiceError
 from reward_service.records import LanguageFinding
 from reward_service.scoring.language import Detection, literal_rule
+from reward_service.scoring.language_refined import PROMPT_CHARACTERS, PromptReading, read_prompt, refined_rule
 
 MODEL_PATH = str(Path(__file__).parent / "data" / "lid.176.ftz")
 MODEL_BYTES = 938_013
 MODEL_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
 LABEL_PREFIX = "__label__"
+
+CANDIDATES = 10  # languages of a text that the refined rule looks at
+LEAST_PROBABILITY = 0.005
+PROMPTS_KEPT = 64  # readings of prompts in each process, at most 20,000 characters each
 
 
 class LanguageModelUnusable(RewardServiceError):
@@ -42,11 +47,23 @@ class LanguageModel:
         which changes what is found in short ones ("hello": 0.24 with it, 0.39 without); the binding used here appends it. Line
         feeds inside become spaces. Example: "Bonjour tout le monde" -> fr.
         """
-        line = text.replace("\n", " ").encode("utf-8", "replace").decode("utf-8")
-        labels, probabilities = self._model.predict(line)
+        labels, probabilities = self._model.predict(_line(text))
         if not labels:
             return Detection("und", 0.0)
-        return Detection(labels[0].removeprefix(LABEL_PREFIX), min(1.0, float(probabilities[0])))
+        return _detection(labels[0], probabilities[0])
+
+    def candidates(self, text: str) -> list[Detection]:
+        """The most likely languages of a text, best first, at most ten; otherwise as `detect`."""
+        labels, probabilities = self._model.predict(_line(text), CANDIDATES, LEAST_PROBABILITY)
+        return [_detection(label, probability) for label, probability in zip(labels, probabilities, strict=True)]
+
+
+def _line(text: str) -> str:
+    return text.replace("\n", " ").encode("utf-8", "replace").decode("utf-8")
+
+
+def _detection(label: str, probability: float) -> Detection:
+    return Detection(label.removeprefix(LABEL_PREFIX), min(1.0, float(probability)))
 
 
 def check_model_file(path: str = MODEL_PATH) -> None:
@@ -80,15 +97,23 @@ def load_model(path: str = MODEL_PATH) -> LanguageModel:
 def judge_language(rule: str, prompt: str, thinking: str, answer: str, wanted: str | None, model_path: str = MODEL_PATH) -> LanguageFinding:
     """Whether the three parts share a language under `rule`; what workers run. Linear time; raises for no text.
 
-    Until the refined rule exists, `refined` is judged by the literal one, and the scheme's digest says so.
-
     Raises:
         LanguageModelUnusable: the machine's fault.
         ValueError: ours: an unknown rule.
     """
-    if rule not in ("literal", "refined"):
-        raise ValueError(f"unknown language rule {rule!r}")
-    return literal_rule(prompt, thinking, answer, wanted, load_model(model_path).detect)
+    match rule:
+        case "literal":
+            return literal_rule(prompt, thinking, answer, wanted, load_model(model_path).detect)
+        case "refined":
+            reading = _read_prompt(prompt[:PROMPT_CHARACTERS], model_path)
+            return refined_rule(reading, thinking, answer, wanted, load_model(model_path).candidates)
+    raise ValueError(f"unknown language rule {rule!r}")
+
+
+@functools.lru_cache(maxsize=PROMPTS_KEPT)
+def _read_prompt(prompt: str, model_path: str) -> PromptReading:
+    """A group's prompt is the same for all its rollouts."""
+    return read_prompt(prompt, load_model(model_path).candidates)
 
 
 JUDGE_LANGUAGE: Task[LanguageFinding] = Task(judge_language, LanguageFinding, cpu_s=10.0)

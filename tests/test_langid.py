@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reward_service import langid as module
 from reward_service.langid import (
     JUDGE_LANGUAGE,
     MODEL_BYTES,
@@ -20,14 +21,36 @@ from reward_service.langid import (
     judge_language,
     load_model,
 )
+from reward_service.scoring.language_refined import LanguageReason, read_prompt
 
-CASES = [json.loads(line) for line in (Path(__file__).parent / "cases" / "language.jsonl").read_text(encoding="utf-8").splitlines()]
+TABLES = Path(__file__).parent / "cases"
+CASES = [json.loads(line) for line in (TABLES / "language.jsonl").read_text(encoding="utf-8").splitlines()]
+REFINED = [json.loads(line) for line in (TABLES / "language_refined.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case["kind"] == "rule"], ids=lambda case: case["id"])
 def test_rule(case: dict[str, Any]) -> None:
     finding = judge_language("literal", case["prompt"], case["thinking"], case["answer"], case["wanted"])
     assert finding.consistent is case["consistent"], (case["why"], finding.detail)
+
+
+@pytest.mark.parametrize("case", REFINED, ids=lambda case: case["id"])
+def test_refined_rule(case: dict[str, Any]) -> None:
+    finding = judge_language("refined", case["prompt"], case["thinking"], case["answer"], case["wanted"])
+    assert (finding.consistent, finding.detail["reason"]) == (case["consistent"], case["reason"]), (case["why"], finding.detail)
+
+
+def test_refined_cases_have_names_of_their_own() -> None:
+    assert len({case["id"] for case in REFINED}) == len(REFINED) >= 120
+    assert {case["reason"] for case in REFINED} == {reason.value for reason in LanguageReason}
+
+
+def test_the_page_documents_every_hack_and_every_reason() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "language.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in page.splitlines() if line.startswith("| `hack-")]
+    shown = {name.strip("`"): (bonus == "yes", reason.strip("`")) for name, _, bonus, reason in rows}
+    assert shown == {case["id"]: (case["consistent"], case["reason"]) for case in REFINED if case["kind"] == "hack"}
+    assert all(f"| `{reason.value}` |" in page for reason in LanguageReason)
 
 
 def test_the_vendored_model_is_the_published_one() -> None:
@@ -62,6 +85,24 @@ def test_detect(text: str, language: str) -> None:
     assert load_model().detect(text).language == language
 
 
+def test_candidates_begin_with_what_detect_finds() -> None:
+    model = load_model()
+    for text in ("Bonjour tout le monde", "你好,世界", "hello", ""):
+        candidates = model.candidates(text)
+        assert candidates[0] == model.detect(text)
+        assert [each.probability for each in candidates] == sorted((each.probability for each in candidates), reverse=True)
+        assert 1 <= len(candidates) <= 10
+
+
+def test_a_prompt_is_classified_once_per_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = "A question that is asked here for the first time, and that no other test asks."
+    read: list[str] = []
+    monkeypatch.setattr(module, "read_prompt", lambda text, candidates: read.append(text) or read_prompt(text, candidates))
+    for answer in ("The answer is one.", "The answer is two."):
+        assert judge_language("refined", prompt, "I am thinking about it now.", answer, None).consistent
+    assert read == [prompt]
+
+
 def test_an_empty_text_is_english_with_little_confidence() -> None:
     assert load_model().detect("").probability == pytest.approx(0.1245, abs=1e-4)
 
@@ -91,6 +132,5 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 
 def test_the_task_is_what_workers_run() -> None:
     assert JUDGE_LANGUAGE.function is judge_language
-    assert judge_language("refined", "Hello there, friend", "I am thinking about it", "Here is the answer", None).consistent
     with pytest.raises(ValueError, match="unknown language rule"):
         judge_language("other", "a", "b", "c", None)
