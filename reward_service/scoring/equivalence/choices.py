@@ -14,9 +14,11 @@ from reward_service.scoring.equivalence.limits import LimitExceeded, check_text
 from reward_service.scoring.equivalence.normalize import normalize, plain_words
 
 MAX_SHOWN_CHARS = 500
-_PREFIX = r"(?:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)(?:\s+is)?\s*:?\s*)?"
+_PREFIX = r"(?:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)(?:\s+is)?\s*:?\s*){0,2}"
 _LETTER = re.compile(_PREFIX + r"[(\[]?\s*(?P<letter>[A-Za-z])\s*[)\]]?\s*[.:)]?", re.IGNORECASE)
 _LETTER_AND_TEXT = re.compile(_PREFIX + r"(?:[(\[]\s*(?P<one>[A-Z])\s*[)\]][.:]?|(?P<two>[A-Z])\s*[.:)])\s*(?P<text>\S.*)", re.IGNORECASE)
+_LOOSE = re.compile(r"(?P<letter>[A-Z])(?:\s*[-=]\s*|\s+)(?P<text>\S.*)")
+_GROUP = re.compile(r"\\text\s*\{([^{}]*)\}|^\{([^{}]*)\}")
 _WRAPPED = re.compile(r"\{\s*(\(?[A-Za-z]\)?)\s*\}")
 _ANOTHER_LETTER = re.compile(
     r"[(\[]\s*[A-Za-z]\s*[)\]]|(?<![A-Za-z])[A-Z]\s*[.:)]|(?<![A-Za-z])(?:or|and|not)(?![A-Za-z])|[,;&/]|^\s*[A-Za-z]\s*$"
@@ -92,6 +94,10 @@ def _decide(named: _Named, reference: str, letter: str, choices: list[str]) -> t
         return named.letter == letter and index in _matching(named.text, choices), "letter_and_text"
     if not choices:
         return False, "no_letter"
+    loose = _LOOSE.fullmatch(named.text)
+    if loose and loose["letter"] in string.ascii_uppercase[: len(choices)] and not _same_words(named.text, choices):
+        # `D = 12` must not be read as the text 12 where that is C.
+        return loose["letter"] == letter and string.ascii_uppercase.index(letter) in _matching(loose["text"], choices), "letter_and_text"
     return string.ascii_uppercase.index(letter) in _matching(named.text, choices), "text"
 
 
@@ -101,7 +107,7 @@ def _named(answer: str, choices: int) -> _Named:
     text = normalize(answer)
     wrapped = _WRAPPED.fullmatch(text)
     text = (wrapped[1] if wrapped else text).strip()
-    unwrapped = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text).strip()
+    unwrapped = _GROUP.sub(lambda match: match[1] or match[2] or "", text).strip()
     letters = string.ascii_uppercase[: choices or None]
     alone = _LETTER.fullmatch(text) or _LETTER.fullmatch(unwrapped)
     if alone:
@@ -115,9 +121,14 @@ def _named(answer: str, choices: int) -> _Named:
 
 
 def _matching(text: str, choices: list[str]) -> list[int]:
-    """Indexes of the choices whose own text this is: the same text, else the same words, else the same mathematics."""
+    """Indexes of the choices whose own text this is: the same words, else the same mathematics."""
+    same = _same_words(text, choices)
+    return same or [index for index, choice in enumerate(choices) if compare_answers([choice], text).equal]
+
+
+def _same_words(text: str, choices: list[str]) -> list[int]:
+    """Indexes of the choices that are the same text, else of those that are the same words."""
     normal = normalize(text)
     words = plain_words(normal)
     same = [index for index, choice in enumerate(choices) if normalize(choice) == normal]
-    same = same or [index for index, choice in enumerate(choices) if plain_words(normalize(choice)) == words]
-    return same or [index for index, choice in enumerate(choices) if compare_answers([choice], text).equal]
+    return same or [index for index, choice in enumerate(choices) if plain_words(normalize(choice)) == words]

@@ -83,7 +83,7 @@ _EDGES = " .,;:"
 
 def normalize(text: str) -> str:
     """The same answer in one notation. Idempotent but for its work on edges."""
-    text = text.translate(_CHARS)
+    text = _without_markdown(text.translate(_CHARS).strip())
     if not text.isascii():
         text = _FULL_WIDTH.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
         text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}", text)
@@ -95,6 +95,17 @@ def normalize(text: str) -> str:
     text = text.strip().strip('"').strip()
     while text.endswith(("\\", *".,;:")) or text.startswith((",", ";", ":")):
         text = text.rstrip("\\" + _EDGES).lstrip(" ,;:")
+    return text
+
+
+_MARKDOWN = ("**", "__", "`", "*")
+
+
+def _without_markdown(text: str) -> str:
+    for mark in _MARKDOWN:
+        inside = text[len(mark) : -len(mark)]
+        if text.startswith(mark) and text.endswith(mark) and inside and mark not in inside:
+            text = inside
     return text
 
 
