@@ -31,8 +31,9 @@ from reward_service.scoring.equivalence.forms import (
     Words,
     render,
 )
+from reward_service.scoring.equivalence.limits import MAX_CHARS
 from reward_service.scoring.equivalence.parse import Reading, range_of, read_answer
-from reward_service.scoring.equivalence.references import malformed
+from reward_service.scoring.equivalence.references import malformed, unboxed
 from reward_service.scoring.equivalence.relations import assignment, named_values, same_relations, without_approximations
 from reward_service.scoring.equivalence.short_words import is_short_word, same_letters
 
@@ -60,6 +61,7 @@ class Comparison:
 
 def prepare_gold(gold: str) -> Prepared:
     """Read a reference alone and hold it against itself. May not end: run under a deadline."""
+    gold = unboxed(gold[: MAX_CHARS + 1])
     reading = read_answer(gold)
     form = _shown(reading)
     if reading.limit:
@@ -75,7 +77,7 @@ def compare_answers(golds: list[str], answer: str) -> Comparison:
     reading = read_answer(answer)
     finding, form = Finding(False, "no_reference"), ""
     for gold in golds:
-        gold_reading = read_answer(gold)
+        gold_reading = read_answer(unboxed(gold[: MAX_CHARS + 1]))
         form = _shown(gold_reading)
         finding = _compare(gold_reading, reading)
         if finding.equal:
