@@ -157,7 +157,7 @@ def test_detail_is_bounded() -> None:
 
 
 @given(
-    st.lists(st.sampled_from([ENGLISH, GERMAN, CHINESE, "$x$", "`a`", "\n", "Григорий ", "αβ ", "12 ", "\u200b", "é"]), max_size=9).map("".join)
+    st.lists(st.sampled_from([ENGLISH, GERMAN, CHINESE, "$x$", "`a`", "\n", "Иван ", "αβ ", "12 ", "\u200b", "é"]), max_size=9).map("".join)
 )
 def test_any_completion_has_a_reason(text: str) -> None:
     finding = judge(ENGLISH, text, text)
@@ -183,11 +183,11 @@ def kinds(text: str, reference: str, known: Known = UNKNOWN) -> list[Kind]:
 
 
 def test_names_and_quotations_are_few() -> None:
-    assert kinds(ENGLISH + "Григорий Чебышёв and 陈大文 think so.", "en") == []
+    assert kinds(ENGLISH + "Иван Чебышёв and 陈大文 think so.", "en") == []
     assert kinds(ENGLISH + "чебышёв thinks so.", "en") == [Kind.SCRIPT]
     assert kinds(ENGLISH + 'They say "поживём увидим" here.', "en") == []
     assert kinds(ENGLISH + 'They say "' + "поживём увидим " * 5 + '" here.', "en") == [Kind.SCRIPT]
-    assert kinds(ENGLISH + " ".join(f"{name} and" for name in ("Григорий", "Иван", "Анна", "Вера", "Глеб", "Олег")), "en") == [Kind.SCRIPT] * 2
+    assert kinds(ENGLISH + " ".join(f"{name} and" for name in ("Иван", "Инна", "Анна", "Вера", "Глеб", "Олег")), "en") == [Kind.SCRIPT] * 2
 
 
 def test_what_the_prompt_says_may_be_repeated() -> None:
