@@ -10,6 +10,7 @@ return such grades, so that no trainer takes an infrastructure failure for a bad
 
     RewardClientError
     +-- RequestRefused        the request's fault: a 4xx that repeating will not help; names the fields
+    |   +-- TestSetsMissing   it names test sets that the service does not have, and that were not given to be uploaded
     +-- ServiceUnavailable    no answer within the time allowed, however often it was tried
     +-- ServiceFailed         the service's fault: an answer that is none
     |   +-- StreamIncomplete  a stream broke off before its end line; what was yielded before is valid
@@ -19,8 +20,6 @@ return such grades, so that no trainer takes an infrastructure failure for a bad
 from __future__ import annotations
 
 import contextlib
-import email.utils
-import gzip
 import http.client
 import json
 import random
@@ -30,13 +29,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from reward_service.connections import Answer, Pool
+from reward_service.client_bodies import Body, TestSet, encode_testset, grade_body, name_of, packed
+from reward_service.client_bodies import testset_name as testset_name
+from reward_service.connections import Answer, Pool, seconds_of
 
 RETRIED_STATUSES = (429, 502, 503, 504)
+MISSING_STATUS = 424
+UPLOAD_ROUNDS = 4  # a busy service may evict a test set before it is used
+JSON = "application/json"
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 20.0
 SILENCE_S = 30.0  # a stream sends a heartbeat every 5 s: six missing ones mean that nobody is there
-COMPRESS_FROM_BYTES = 1 << 16
 
 OnUnscored = Literal["raise", "return"]
 
@@ -53,6 +56,16 @@ class RequestRefused(RewardClientError):
         self.errors = tuple(errors)
         self.pointer, self.message = self.errors[0]
         super().__init__(f"refused with {status}: {self.pointer or '/'}: {self.message}")
+
+
+class TestSetsMissing(RequestRefused):
+    """The request names test sets that have to be uploaded: `missing`. Give them as `testsets`, or call `put_testset`."""
+
+    __test__ = False
+
+    def __init__(self, status: int, errors: Sequence[tuple[str, str]], missing: Sequence[str]) -> None:
+        super().__init__(status, errors)
+        self.missing = tuple(missing)
 
 
 class ServiceUnavailable(RewardClientError):
@@ -152,16 +165,17 @@ class RewardClient:
         deadline_s: float | None = None,
         priority: str | None = None,
         on_unscored: OnUnscored = "raise",
+        testsets: Mapping[str, TestSet] | None = None,
     ) -> GradeResponse:
-        """Grade all rollouts of some groups; blocks until every one is known.
+        """Grade all rollouts of some groups; blocks until every one is known. Uploads those of `testsets`, by name, that the service lacks.
 
         Raises:
             UnscoredError: rollouts without a reward (never the completion's fault), unless `on_unscored` is "return".
             RequestRefused: the request's fault.
             ServiceUnavailable, ServiceFailed: the service's.
         """
-        body = _encoded(_request(groups, scheme, detail, deadline_s, priority))
-        response = _response(_parsed(self._answered("/v1/grade", body, "application/json").text))
+        body = grade_body(groups, scheme, detail, deadline_s, priority)
+        response = _response(_parsed(self._graded(body, "application/json", testsets or {}).text))
         unscored = [_unscored(grade) for grade in response.grades if grade.outcome == "unscored"]
         if unscored and on_unscored == "raise":
             raise UnscoredError(unscored, response)
@@ -176,17 +190,18 @@ class RewardClient:
         deadline_s: float | None = None,
         priority: str | None = None,
         on_unscored: OnUnscored = "raise",
+        testsets: Mapping[str, TestSet] | None = None,
     ) -> Iterator[Grade]:
-        """Yield each grade the moment it is known, in any order. Nothing is sent before the first one is asked for.
+        """Yield each grade the moment it is known, in any order. Nothing is sent before the first is asked for. `testsets`: see `grade`.
 
         Raises:
             UnscoredError: at the end, after all other grades were yielded; unless `on_unscored` is "return", which yields them too.
             StreamIncomplete: the stream broke off; not every rollout was yielded.
             RequestRefused, ServiceUnavailable, ServiceFailed: before the first grade.
         """
-        body = _encoded(_request(groups, scheme, detail, deadline_s, priority))
+        body = grade_body(groups, scheme, detail, deadline_s, priority)
         unscored: list[Unscored] = []
-        with self._answered("/v1/grade", body, "application/x-ndjson", whole=False) as answer:
+        with self._graded(body, "application/x-ndjson", testsets or {}, whole=False) as answer:
             for line in _lines(answer):
                 if line.get("type") != "grade":
                     continue
@@ -197,6 +212,20 @@ class RewardClient:
                     yield grade
         if unscored:
             raise UnscoredError(unscored)
+
+    def put_testset(self, testset: TestSet) -> str:
+        """Upload a test set unless the service has it; the name that references call it by: `{"testset": name}`.
+
+        Raises:
+            RequestRefused: the request's fault: no test set, or too large.
+            ServiceUnavailable, ServiceFailed: the service's; `ServiceFailed` where it has no room.
+        """
+        data = encode_testset(testset)
+        name = name_of(data)
+        path = "/v1/testsets/" + name.partition(":")[2]
+        if self._answered("HEAD", path, None, JSON, (200, 404)).status == 404:
+            self._answered("PUT", path, packed(data), JSON, (200, 201))
+        return name
 
     def health(self) -> bool:
         """Whether the service answers at all; tried once."""
@@ -233,21 +262,36 @@ class RewardClient:
         answer.read()
         return answer
 
-    def _answered(self, path: str, body: _Body, accept: str, whole: bool = True) -> Answer:
-        """A 200, read to its end where it is wanted `whole`, after as many attempts as the time allows.
+    def _graded(self, body: Body, accept: str, testsets: Mapping[str, TestSet], whole: bool = True) -> Answer:
+        """The answer to a request to grade, after uploads of the test sets that are missing; again where they have left meanwhile."""
+        for left in reversed(range(UPLOAD_ROUNDS)):
+            try:
+                return self._answered("POST", "/v1/grade", body, accept, whole=whole)
+            except TestSetsMissing as error:
+                if not left or not all(name in testsets for name in error.missing):
+                    raise
+                for name in error.missing:
+                    if self.put_testset(testsets[name]) != name:
+                        raise ValueError(f"the test set given as {name} is another one") from None
+        raise AssertionError("unreachable")
 
-        Grading has no side effects, so that every request may be repeated.
+    def _answered(
+        self, method: str, path: str, body: Body | None, accept: str, wanted: Sequence[int] = (200,), whole: bool = True
+    ) -> Answer:
+        """An answer of a `wanted` status, read to its end where it is wanted `whole`, after as many attempts as the time allows.
+
+        Nothing here has side effects that count twice, so that every request may be repeated.
         """
         deadline = time.monotonic() + self._total_s
         attempts = 0
         while True:
             status, retry_after = None, None
             try:
-                answer = self._attempt("POST", path, body, accept, deadline)
-                status, retry_after = answer.status, _seconds(answer.retry_after)
-                if status != 200 or whole:
+                answer = self._attempt(method, path, body, accept, deadline)
+                status, retry_after = answer.status, seconds_of(answer.retry_after)
+                if status not in wanted or whole:
                     answer.read()
-                if status == 200:
+                if status in wanted:
                     return answer
                 if status not in RETRIED_STATUSES:
                     raise _refusal(status, answer.text)
@@ -262,7 +306,7 @@ class RewardClient:
                 raise ServiceUnavailable(f"{failure} (attempts: {attempts}, within {self._total_s:g} s)", status)
             time.sleep(pause_s)
 
-    def _attempt(self, method: str, path: str, body: _Body | None, accept: str, deadline: float) -> Answer:
+    def _attempt(self, method: str, path: str, body: Body | None, accept: str, deadline: float) -> Answer:
         """Send once; a kept connection that turns out to be closed by the other side is replaced at once by a new one."""
         headers = {**self._headers, **(body.headers if body else {}), "Accept": accept}
         data = body.data if body else None
@@ -271,25 +315,6 @@ class RewardClient:
             with contextlib.suppress(ConnectionError, http.client.BadStatusLine, http.client.CannotSendRequest):
                 return self._pool.exchange(connection, method, path, data, headers, deadline)
         return self._pool.exchange(self._pool.connect(), method, path, data, headers, deadline)
-
-
-class _Body(NamedTuple):
-    data: bytes
-    headers: Mapping[str, str]
-
-
-def _request(
-    groups: Iterable[Mapping[str, Any]], scheme: str | Mapping[str, Any], detail: str, deadline_s: float | None, priority: str | None
-) -> dict[str, Any]:
-    stated = {"scheme": scheme, "groups": list(groups), "detail": detail, "deadline_s": deadline_s, "priority": priority}
-    return {name: value for name, value in stated.items() if value is not None}
-
-
-def _encoded(request: Mapping[str, Any]) -> _Body:
-    data = json.dumps(request, allow_nan=False, separators=(",", ":")).encode("ascii")  # escaped, so that lone surrogates pass
-    if len(data) < COMPRESS_FROM_BYTES:
-        return _Body(data, {})
-    return _Body(gzip.compress(data, compresslevel=1, mtime=0), {"Content-Encoding": "gzip"})
 
 
 def _parsed(text: bytes) -> Mapping[str, Any]:
@@ -352,24 +377,16 @@ def _unscored(grade: Grade) -> Unscored:
 def _refusal(status: int, text: bytes) -> RewardClientError:
     if not 400 <= status < 500:
         return ServiceFailed(f"unforeseen status {status}")
+    missing = None
     try:
         body = json.loads(text)
+        if status == MISSING_STATUS:
+            missing = [str(name) for name in body["missing"]]
         errors = [(str(error["pointer"]), str(error["message"])) for error in body.get("errors", [body["error"]])]
     except (ValueError, TypeError, KeyError, AttributeError):
         errors = []
-    return RequestRefused(status, errors or [("", http.client.responses.get(status, "refused"))])
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """Seconds that a `Retry-After` asks for (RFC 9110, 10.2.3: seconds or an HTTP date), or None without a usable one."""
-    if retry_after is None:
-        return None
-    if retry_after.strip().isdecimal():
-        return float(retry_after)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except (TypeError, ValueError, OverflowError):
-        return None
+    errors = errors or [("", http.client.responses.get(status, "refused"))]
+    return RequestRefused(status, errors) if missing is None else TestSetsMissing(status, errors, missing)
 
 
 def _pause_s(attempts: int, retry_after: float | None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import http.client
 import math
 import os
@@ -136,3 +137,15 @@ def left_s(deadline: float) -> float:
     if seconds <= 0:
         raise TimeoutError("the time allowed is over")
     return seconds
+
+
+def seconds_of(retry_after: str | None) -> float | None:
+    """Seconds that a `Retry-After` asks for (RFC 9110, 10.2.3: seconds or an HTTP date), or None without a usable one."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return None

@@ -56,6 +56,12 @@ def _handler_of(service: Service) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             self.do_POST()
 
+        def do_PUT(self) -> None:
+            self.do_POST()
+
+        def do_HEAD(self) -> None:
+            self.do_POST()
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             reply = service.next_reply(Seen(self.command, self.path, dict(self.headers), body, self.client_address[1]))
@@ -69,6 +75,8 @@ def _handler_of(service: Service) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.send_header(*(("Transfer-Encoding", "chunked") if reply.chunked else ("Content-Length", str(len(reply.body)))))
             self.end_headers()
+            if self.command == "HEAD":
+                return
             sent = reply.body[: reply.cut]
             if reply.chunked:
                 for start in range(0, len(sent), 7):

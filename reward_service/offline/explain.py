@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from reward_service.effects import Effects
 from reward_service.pipeline import grade_groups, read_answer, read_completion
 from reward_service.records import (
+    Checker,
     ChoiceReference,
     CodeBlock,
     CodeReference,
@@ -21,6 +22,7 @@ from reward_service.records import (
     JsonObject,
     MathReference,
     Outcome,
+    ProgramChecker,
     Reference,
     Violation,
 )
@@ -90,11 +92,15 @@ def _reference_step(group: Group) -> Step:
             languages = ", ".join(code.languages) if code.languages else "the server's languages"
             finding = f"{len(code.tests)} tests, of which {draw} are drawn for group {group.group_id!r}; in {languages}"
             facts = (
-                ("checker", str(code.checker)),
+                ("checker", _checker(code.checker)),
                 ("limits", f"{limits.cpu_s:g} s CPU and {_mib(limits.memory_bytes)} per test, {limits.compile_s:g} s to compile"),
             )
             return Step("reference", f"{group.task}: {finding}", facts)
     return Step("reference", f"{group.task}: {finding}")
+
+
+def _checker(checker: Checker) -> str:
+    return f"{checker.main} ({checker.language}, {checker.protocol.value})" if isinstance(checker, ProgramChecker) else str(checker)
 
 
 def _split_step(text: str, completion: Completion, scheme: Scheme) -> Step:

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from reward_service.client import RewardClient, TestSetsMissing, testset_name
 from reward_service.settings import environment_name
 from tests.server.doubles import program_body, program_group
 
@@ -226,3 +227,21 @@ def test_an_upload_cut_off_by_a_kill_leaves_no_test_set_and_can_be_repeated(tmp_
         assert connection_again.getresponse().status == 201
         connection_again.close()
         assert server.get(f"/v1/testsets/{digest}")[2] == content
+
+
+@pytest.mark.isolation
+def test_a_client_uploads_what_the_service_lacks(tmp_path: Path) -> None:
+    content = {"tests": [{"stdin": f"{number}\n", "stdout": f"{2 * number}\n"} for number in range(500)]}
+    name = testset_name(content)
+    rollouts = [{"rollout_id": str(k), "completion": f"```python\nprint(int(input()) * {k})\n```"} for k in (1, 2)]
+    group = {"group_id": "g", "task": "code", "reference": {"testset": name}, "rollouts": rollouts}
+    with served(testset_folder=tmp_path) as server, RewardClient(f"http://127.0.0.1:{server.port}") as client:
+        with pytest.raises(TestSetsMissing):
+            client.grade([group], "correctness-only")
+        assert not list(tmp_path.iterdir())
+        answer = client.grade([group], "correctness-only", testsets={name: content})
+        assert [grade.reward for grade in answer.grades] == [0.0, 1.0]
+        assert answer.grades[1].detail["tests_passed"] == 20
+        inline = client.grade([{**group, "reference": content}], "correctness-only", detail="full")
+        named = client.grade([group], "correctness-only", detail="full")
+        assert [grade.detail["drawn"] for grade in inline.grades] == [grade.detail["drawn"] for grade in named.grades]
