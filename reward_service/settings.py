@@ -150,6 +150,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         256 * MIB, ge=1024, le=4 * GIB, description="Greatest body of a request, after decompression.", json_schema_extra={"unit": "bytes"}
     )
+    max_values: int = Field(
+        4_000_000,
+        ge=1000,
+        le=1_000_000_000,
+        description="Texts, numbers, arrays and objects in one body, together; about 150 bytes of memory each. Beyond: 413.",
+    )
     max_held_bytes: int = Field(
         GIB,
         ge=1024,

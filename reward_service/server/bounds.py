@@ -12,6 +12,7 @@ class Bounds:
     """What one request may ask for; above these it is refused (`settings.Settings` says more of each)."""
 
     max_body_bytes: int
+    max_values: int
     max_rollouts: int
     max_tests: int
     max_cpu_s: float

@@ -5,26 +5,43 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
 
 from reward_service.errors import RequestError
 from reward_service.records import Json
+from reward_service.server.refusals import json_pointer
 
 REPLACEMENT = "\ufffd"
 KEPT_SURROGATES = frozenset({"stdin", "stdout"})  # tests may carry undecodable bytes as surrogates (PEP 383)
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_STRINGS = re.compile(_STRING, re.DOTALL)
+_RUN = re.compile(rf'(?:[^"]*+{_STRING}){{1,1000}}+', re.DOTALL)  # possessive all over: linear
+MAX_INTEGER_DIGITS = 4300  # the time that a longer one takes grows with the square of its length
 
 
-def read_json(data: bytes | memoryview) -> Json:
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """Stands in the parsed value for what may not stand in the text."""
+
+    message: str
+    key: str | None = None
+
+
+def read_json(data: bytes | memoryview, max_values: int) -> Json:
     r"""The value that UTF-8 JSON text states, with lone surrogates as U+FFFD (other than in a test's `stdin` and `stdout`).
 
-    Example: `{"completion": "\ud800"}` -> {"completion": "\ufffd"}. Linear in its size; up to four times the size in memory.
+    Example: `{"completion": "\ud800"}` -> {"completion": "\ufffd"}. Linear in its size; in memory up to four times the size, and about
+    150 bytes for each value.
 
     Raises:
-        RequestError: the client's fault (400): empty, no UTF-8, no JSON, NaN or Infinity, a number out of range, a key that stands
-            twice in an object, or nesting beyond the interpreter's recursion limit (about 1,000).
+        RequestError: the client's fault: 400 where it is empty, no UTF-8, no JSON, NaN or Infinity, a number out of range, a key that
+            stands twice in an object, or nesting beyond the interpreter's recursion limit (about 1,000); 413 where it holds more than
+            `max_values` texts, numbers, arrays and so on.
     """
     try:
         text = str(data, "utf-8")
@@ -32,14 +49,19 @@ def read_json(data: bytes | memoryview) -> Json:
         raise _refuse(f"the body is not UTF-8 (byte {error.start})") from None
     if not text or text.isspace():
         raise _refuse("the body is empty")
+    if _holds_more_than(max_values, text):
+        raise RequestError("", f"the body holds more than {max_values} values", status=413)
+    hooks = _Hooks()
     try:
-        value: Json = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_real)
+        value: Json = json.loads(
+            text, object_pairs_hook=hooks.object, parse_constant=hooks.constant, parse_float=hooks.real, parse_int=hooks.integer
+        )
         del text  # the largest object here; what follows needs memory of its own
+        if hooks.wrong:
+            raise _refusal_of_first(value)
         return _replaced(value) if _SURROGATE_ESCAPE.search(data) else value
     except json.JSONDecodeError as error:
         raise _refuse(f"the body is not JSON: {error.msg} (character {error.pos})") from None
-    except ValueError:  # Python reads no integer of more than 4,300 digits: the time would grow with their square
-        raise _refuse("a number of too many digits") from None
     except RecursionError:
         raise _refuse("nested too deep") from None
 
@@ -53,31 +75,84 @@ def _refuse(message: str) -> RequestError:
     return RequestError("", message, status=400)
 
 
-def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _refuse(f"the key {_repeated(pairs)!r} stands twice in one object")
-    return found
+def _holds_more_than(maximum: int, text: str) -> bool:
+    """Whether JSON text holds more than so many values; counted before the parser makes an object of each."""
+    if _most_values(text) <= maximum:  # so it is with most bodies, and no string has to be told from what stands between
+        return False
+    found = at = 0
+    while run := _RUN.match(text, at):
+        found += _most_values(_STRINGS.sub("", run.group()))
+        at = run.end()
+        if found > maximum:
+            return True
+    return found + _most_values(text[at:]) > maximum
+
+
+def _most_values(text: str) -> int:
+    """Each value but the first comes after one of these."""
+    return text.count(",") + text.count("[") + text.count("{")
+
+
+class _Hooks:
+    """What the parser asks about objects and numbers. It says no place, so that what is wrong stays in the value and is looked for."""
+
+    def __init__(self) -> None:
+        self.wrong = False
+
+    def object(self, pairs: list[tuple[str, Json]]) -> Json:
+        """An object's keys and values."""
+        found = dict(pairs)
+        if len(found) == len(pairs):
+            return found
+        key = _repeated(pairs)
+        return self._wrong(f"the key {replace_surrogates(key[:64])!r} stands twice in one object", key)
+
+    def constant(self, name: str) -> Json:
+        """NaN and the infinities."""
+        return self._wrong(f"{name} is not JSON")
+
+    def real(self, digits: str) -> Json:
+        """A number with a fraction or an exponent."""
+        number = float(digits)
+        return number if math.isfinite(number) else self._wrong("a number out of range")
+
+    def integer(self, digits: str) -> Json:
+        """A number without."""
+        return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else self._wrong("a number of too many digits")
+
+    def _wrong(self, message: str, key: str | None = None) -> Json:
+        self.wrong = True
+        return cast(Json, _Wrong(message, key))
+
+
+def _refusal_of_first(value: Json) -> RequestError:
+    """The refusal of the first thing that is wrong. As deep as the value, and so without recursion."""
+    path: list[str | int] = []
+    levels: list[Iterator[tuple[str | int, object]]] = [iter([("", value)])]
+    while levels:
+        token, item = next(levels[-1], (None, None))
+        if token is None:
+            levels.pop()
+            del path[-1:]
+            continue
+        path.append(token)
+        if isinstance(item, _Wrong):
+            found = path[1:] if item.key is None else [*path[1:], item.key]
+            return RequestError(replace_surrogates(json_pointer(found)), item.message, status=400)
+        if isinstance(item, dict | list):
+            levels.append(iter(item.items() if isinstance(item, dict) else enumerate(item)))
+        else:
+            path.pop()
+    raise AssertionError("nothing is wrong")
 
 
 def _repeated(pairs: list[tuple[str, Json]]) -> str:
     seen: set[str] = set()
     for key, _ in pairs:
         if key in seen:
-            return replace_surrogates(key[:64])
+            return key
         seen.add(key)
     return ""
-
-
-def _constant(name: str) -> Json:
-    raise _refuse(f"{name} is not JSON")
-
-
-def _real(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise _refuse("a number out of range")
-    return number
 
 
 def _replaced(value: Json) -> Json:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,12 +20,17 @@ from reward_service.server.bodies import Body
 from reward_service.server.bounds import INLINE_BYTES, Bounds
 from reward_service.server.decompress import Encoding, TooLarge, decompress
 from reward_service.server.frames import HEADER, Assembler, TestSetAssembler
-from reward_service.server.reader_process import DAMAGED, MESSAGE_BYTES, Damaged, Order, encode_bounds
+from reward_service.server.reader_process import DAMAGED, MESSAGE_BYTES, SPENT, TOO_MUCH_MEMORY, Damaged, Order, encode_bounds
 from reward_service.server.refusals import Refusal
 from reward_service.server.requests import GradeRequest, read_request
 
-ATTEMPTS = 2  # a reader that dies while it reads is replaced once; then the body is refused for now
-ANSWER_S = 120.0  # a body of 256 MiB takes about two seconds; a reader that does not answer is stuck
+ATTEMPTS = 2  # a reader that is killed while it reads is replaced once; then the body is refused for now
+BASE_S = 10.0  # for any body, on a busy machine
+BYTES_PER_S = 5_000_000  # a tenth of what is read where the machine is not busy
+UNPACKED = 16  # how much a compressed body is taken to grow at most, for the time that it may take
+LEFT_S = 1.0  # for a reader whose client has left: the usual body is read by then, which costs less than a new process
+DYING_S = 5.0  # from the socket's end to the process's, while the system frees its memory
+OWN_DEATHS = (SPENT, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGSEGV)  # the body's doing; a SIGKILL may be anybody's
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from reward_service.server import reader_process as r; r.main(*sys.argv[1:3])"
 )
@@ -42,7 +48,11 @@ A = TypeVar("A", bound=Frames)
 
 
 class _ReaderLost(Exception):
-    """The process ended without an answer."""
+    """The process ended without an answer, and not by the body's doing."""
+
+
+class _TooSlow(Exception):
+    """The process did not answer in time. The same body would take as long again."""
 
 
 class _Reader:
@@ -51,6 +61,7 @@ class _Reader:
     def __init__(self, bounds: Bounds) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
+        self._max_body_bytes = bounds.max_body_bytes
         command = [sys.executable, "-I", "-c", BOOT, str(theirs.fileno()), encode_bounds(bounds), json.dumps(sys.path)]
         with theirs:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
@@ -65,7 +76,7 @@ class _Reader:
 
         Raises:
             RequestError: the client's fault.
-            _ReaderLost: ours.
+            _ReaderLost, _TooSlow: ours.
         """
         message = json.dumps(asdict(order)).encode()
         try:
@@ -73,11 +84,16 @@ class _Reader:
         except OSError as error:
             raise _ReaderLost from error
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(self._allowed_s(file, order)):
                 await _readable(self._socket)
         except TimeoutError as error:
-            raise _ReaderLost from error
-        answer, files = _received(self._socket)
+            raise _TooSlow from error
+        try:
+            answer, files = _received(self._socket)
+        except _ReaderLost:
+            if await asyncio.to_thread(self._exit_code) in OWN_DEATHS:
+                raise RequestError("", TOO_MUCH_MEMORY, status=413) from None
+            raise
         try:
             if answer["status"] != 200:
                 raise _refusal(answer)
@@ -85,11 +101,31 @@ class _Reader:
         finally:
             await asyncio.to_thread(os.close, files[0])  # frees as much memory as the body has, which takes a while
 
-    def close(self) -> None:
+    @property
+    def ended(self) -> bool:
+        """Whether the process is there no more."""
+        return self._process.returncode is not None
+
+    def kill(self) -> None:
         """End the process: it holds nothing that would have to be kept."""
         self._socket.close()
         self._process.kill()
+
+    def reap(self) -> None:
+        """Return once it has ended; blocks while the system frees its memory, a second for gigabytes."""
         self._process.wait()
+
+    def _exit_code(self) -> int | None:
+        """How it ended; None where it did not, though its socket is closed."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(DYING_S)
+        return None
+
+    def _allowed_s(self, file: int, order: Order) -> float:
+        """The time for a body; of a compressed one only the bound of its size is known."""
+        size = os.fstat(file).st_size
+        plain = size if order.encoding is Encoding.IDENTITY else min(size * UNPACKED, self._max_body_bytes)
+        return BASE_S + plain / BYTES_PER_S
 
 
 class BodyReader:
@@ -101,8 +137,9 @@ class BodyReader:
         self._count = count
         self._open = False
         self._readers: set[_Reader] = set()
-        self._free: asyncio.Queue[_Reader] = asyncio.Queue()
+        self._free: asyncio.Queue[_Reader | None] = asyncio.Queue()
         self._busy: set[asyncio.Task[Any]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -120,13 +157,13 @@ class BodyReader:
 
         Raises:
             RequestError: the client's fault: 400, 413 or 422.
-            Overloaded: ours: the process that read it was lost, twice.
+            Overloaded: ours: the process that read it was lost, twice, or took too long.
         """
         if body.file is None:
             with contextlib.suppress(TooLarge):  # small only while compressed
                 plain = decompress(bytes(body.small), body.encoding, INLINE_BYTES)
                 return read_request(plain, self._bounds)
-        return (await self._read_shielded(body.spill(), Order("request", body.encoding), Assembler)).request()
+        return (await self._read_elsewhere(body.spill(), Order("request", body.encoding), Assembler)).request()
 
     async def read_test_set(self, file: int, digest: str) -> tuple[CodeReference, int]:
         """The test set in the zstd file behind a descriptor, and about how many bytes of memory it takes.
@@ -137,69 +174,90 @@ class BodyReader:
             Overloaded: ours.
         """
         order = Order("test_set", Encoding.ZSTD, digest)
-        assembler = await self._read_shielded(file, order, TestSetAssembler)
+        assembler = await self._read_elsewhere(file, order, TestSetAssembler)
         return assembler.test_set(), assembler.size
 
     async def check_test_set(self, file: int, digest: str) -> None:
         """`read_test_set`, but for what it would give."""
-        await self._read_shielded(file, Order("checked_test_set", Encoding.ZSTD, digest), TestSetAssembler)
-
-    async def _read_shielded(self, file: int, order: Order, make: Callable[[], A]) -> A:
-        """Shielded: whoever stops waiting leaves a process that still owes an answer, and must not be given another file before."""
-        task = asyncio.ensure_future(self._read_elsewhere(os.dup(file), order, make))
-        self._busy.add(task)
-        task.add_done_callback(self._finished)
-        return await asyncio.shield(task)
+        await self._read_elsewhere(file, Order("checked_test_set", Encoding.ZSTD, digest), TestSetAssembler)
 
     async def close(self) -> None:
         """Stop the processes; bodies that are being read are given up."""
         self._open = False
+        while not self._free.empty():
+            self._free.get_nowait()
+        self._free.put_nowait(None)  # for whoever waits
         for task in list(self._busy):
             task.cancel()
         await asyncio.gather(*self._busy, return_exceptions=True)
-        for reader in self._readers:
-            reader.close()
-        self._readers.clear()
+        for reader in list(self._readers):
+            self._discard(reader)
+        await asyncio.gather(*self._leaving)
+
+    async def _read_elsewhere(self, file: int, order: Order, make: Callable[[], A]) -> A:
+        """What a process found in `file`.
+
+        Raises:
+            RequestError: the client's fault.
+            Overloaded: ours.
+        """
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(_ReaderLost):
+                assembler = make()
+                await self._read_once(file, order, assembler)
+                return assembler
+        raise Overloaded("the process that reads bodies was lost")
+
+    async def _read_once(self, file: int, order: Order, assembler: Frames) -> None:
+        """A reader that still owes an answer must not be given another file: whoever leaves it has LEFT_S, and then it is replaced."""
+        reader = await self._free.get()
+        if reader is None:
+            self._free.put_nowait(None)
+            raise Overloaded("the service is stopping")
+        task = asyncio.ensure_future(self._read_with(reader, os.dup(file), order, assembler))
+        self._busy.add(task)
+        task.add_done_callback(self._finished)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            asyncio.get_running_loop().call_later(LEFT_S, task.cancel)
+            raise
+
+    async def _read_with(self, reader: _Reader, file: int, order: Order, assembler: Frames) -> None:
+        sound = False
+        try:
+            await reader.read(file, order, assembler)
+            sound = True
+        except RequestError:
+            sound = not reader.ended
+            raise
+        except _TooSlow:
+            raise Overloaded("the body took too long to read") from None
+        finally:
+            os.close(file)
+            if not sound:
+                self.restarts += 1
+                self._discard(reader)
+            if self._open:
+                self._free.put_nowait(reader if sound else self._another())
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._busy.discard(task)
         if not task.cancelled():
             task.exception()  # seen, also where nobody waits any more
 
-    async def _read_elsewhere(self, file: int, order: Order, make: Callable[[], A]) -> A:
-        try:
-            for _ in range(ATTEMPTS):
-                with contextlib.suppress(_ReaderLost):
-                    assembler = make()
-                    await self._read_once(file, order, assembler)
-                    return assembler
-        finally:
-            os.close(file)
-        raise Overloaded("the process that reads bodies was lost")
-
-    async def _read_once(self, file: int, order: Order, assembler: Frames) -> None:
-        reader = await self._free.get()
-        sound = False
-        try:
-            await reader.read(file, order, assembler)
-            sound = True
-        except RequestError:
-            sound = True
-            raise
-        except _ReaderLost:
-            self.restarts += 1
-            raise
-        finally:
-            if not sound:
-                self._readers.discard(reader)
-                reader.close()
-            if self._open:
-                self._free.put_nowait(reader if sound else self._another())
-
     def _another(self) -> _Reader:
         reader = _Reader(self._bounds)
         self._readers.add(reader)
         return reader
+
+    def _discard(self, reader: _Reader) -> None:
+        """Kill it; that it ends is waited for elsewhere."""
+        self._readers.discard(reader)
+        reader.kill()
+        task = asyncio.ensure_future(asyncio.to_thread(reader.reap))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
 
 async def _readable(connection: socket.socket) -> None:

@@ -26,8 +26,10 @@ from reward_service.server.refusals import refusal_of
 from reward_service.server.requests import read_request, read_test_set
 
 MESSAGE_BYTES = 65_536
+TOO_MUCH_MEMORY = "the body needs more memory than this server spends on one"
 DAMAGED = 410  # the status of a stored test set that is not what its digest says
 BASE_MEMORY_BYTES = 1 << 30
+SPENT = 77  # exit code: the memory was not enough, and what is left of the process cannot be trusted
 MEMORY_PER_BODY_BYTE = 12  # the body, its text and the text of its strings at up to four bytes a character, and the answer
 
 
@@ -79,7 +81,11 @@ def _answer(file: int, order: Order, bounds: Bounds) -> tuple[dict[str, object],
     except RequestError as error:
         return {"status": error.status, "errors": refusal_of(error)}, result
     except MemoryError:
-        return {"status": 413, "errors": [("", "the body needs more memory than this server spends on one")]}, result
+        return {"status": 413, "errors": [("", TOO_MUCH_MEMORY)]}, result
+    except Exception:
+        raise
+    except BaseException:  # noqa: BLE001 - a panic of pydantic's core, whose type has no public name: an allocation failed there
+        os._exit(SPENT)
     return {"status": 200}, result
 
 

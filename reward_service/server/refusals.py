@@ -76,8 +76,12 @@ def pointer_of(location: Sequence[str | int]) -> str:
         for depth, token in enumerate(location)
         if not (isinstance(token, str) and token.startswith(TAG)) and not (depth == TASK_DEPTH and location[0] == "groups")
     ]
-    pointer = "".join(f"/{_escaped(token)}" for token in kept)
-    return pointer[:MAX_POINTER_CHARACTERS]
+    return json_pointer(kept)
+
+
+def json_pointer(tokens: Iterable[str | int]) -> str:
+    """JSON pointer (RFC 6901) of keys and indices, cut off where it is too long."""
+    return "".join(f"/{_escaped(token)}" for token in tokens)[:MAX_POINTER_CHARACTERS]
 
 
 def _escaped(token: str | int) -> str:

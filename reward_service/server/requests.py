@@ -55,7 +55,7 @@ def read_request(data: bytes | memoryview, bounds: Bounds) -> GradeRequest:
     Raises:
         RequestError: the client's fault: 400 where it is no JSON object, 413 where it asks for too much, 422 where a field is wrong.
     """
-    value = read_json(data)
+    value = read_json(data, bounds.max_values)
     if not isinstance(value, dict):
         raise RequestError("", "the body must be a JSON object", status=400)
     _check_counts(value, bounds)
@@ -73,7 +73,7 @@ def read_test_set(data: bytes | memoryview, bounds: Bounds) -> CodeReference:
     Raises:
         RequestError: the client's fault: 400 where it is no JSON object, 422 where a field is wrong.
     """
-    value = read_json(data)
+    value = read_json(data, bounds.max_values)
     if not isinstance(value, dict):
         raise RequestError("", "the body must be a JSON object", status=400)
     try:

@@ -159,9 +159,10 @@ class CodeReferenceModel(TestContentModel):
 
     testset: Annotated[str, Field(pattern=TESTSET_PATTERN)] | None = None
     limits: LimitsModel = LimitsModel.model_construct()
-    languages: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(min_length=1, max_length=MAX_LANGUAGES)] | None = (
-        None
-    )
+    languages: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(min_length=1, max_length=MAX_LANGUAGES, fail_fast=True)]
+        | None
+    ) = None
     draw: Annotated[int, Field(ge=1, le=MAX_DRAW)] | None = None
 
     @model_validator(mode="after")
@@ -194,7 +195,9 @@ class MessageModel(BaseModel):
 
     role: str
     content: Annotated[
-        Annotated[str, Tag(TAG + "text")] | Annotated[list[PartModel], Tag(TAG + "parts")] | Annotated[None, Tag(TAG + "nothing")],
+        Annotated[str, Tag(TAG + "text")]
+        | Annotated[list[PartModel], Field(fail_fast=True), Tag(TAG + "parts")]
+        | Annotated[None, Tag(TAG + "nothing")],
         Discriminator(_content_kind),
     ] = None
 
@@ -204,7 +207,9 @@ def _prompt_kind(value: object) -> str:
 
 
 PromptSpec = Annotated[
-    Annotated[str, Tag(TAG + "text")] | Annotated[list[MessageModel], Tag(TAG + "messages")] | Annotated[None, Tag(TAG + "nothing")],
+    Annotated[str, Tag(TAG + "text")]
+    | Annotated[list[MessageModel], Field(fail_fast=True), Tag(TAG + "messages")]
+    | Annotated[None, Tag(TAG + "nothing")],
     Discriminator(_prompt_kind),
 ]
 

@@ -145,6 +145,7 @@ def bounds_of(settings: Settings) -> Bounds:
     """The bounds of one request."""
     return Bounds(
         max_body_bytes=settings.max_body_bytes,
+        max_values=settings.max_values,
         max_rollouts=settings.max_rollouts,
         max_tests=settings.max_tests,
         max_cpu_s=settings.max_cpu_s,

@@ -160,7 +160,7 @@ class _ProbeResponse(Response):
 
 
 def _asked(body: Body) -> list[str]:
-    value = read_json(decompress(body.plain(), body.encoding, MAX_PROBE_BYTES))
+    value = read_json(decompress(body.plain(), body.encoding, MAX_PROBE_BYTES), MAX_PROBE_BYTES)
     testsets = value.get("testsets") if isinstance(value, dict) and len(value) == 1 else None
     if not isinstance(testsets, list):
         raise RequestError("", 'the body must be {"testsets": ["sha256:...", ...]}')

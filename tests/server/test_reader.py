@@ -22,11 +22,12 @@ from reward_service.server.bodies import Body, check_headers, receive_into
 from reward_service.server.bounds import INLINE_BYTES
 from reward_service.server.decompress import MAX_MEMBERS, Encoding, TooLarge, decompress
 from reward_service.server.frames import HEADER, Assembler, to_frames
-from reward_service.server.reader import BodyReader
+from reward_service.server.reader import BOOT, BodyReader
 from reward_service.server.requests import GradeRequest, read_request
 from reward_service.server.service import bounds_of
 from reward_service.settings import Settings
 
+LIMITED = BOOT.replace("r.main(", "r.resource.setrlimit = lambda *_: None; r.main(")  # keeps the limit that the test has set
 BOUNDS = bounds_of(Settings(max_body_bytes=4 << 20))
 
 
@@ -277,6 +278,74 @@ async def test_a_body_that_kills_every_reader_is_refused_for_now(reader: BodyRea
     os.kill(reader.pids[0], signal.SIGKILL)
     with body_of(big_body()) as body, pytest.raises(Overloaded):
         await reader.read(body)
+
+
+async def test_a_reader_whose_client_has_left_is_replaced(reader: BodyReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reward_service.server.reader.LEFT_S", 0.1)
+    (pid,) = reader.pids
+    os.kill(pid, signal.SIGSTOP)  # as if the body took for ever
+    with body_of(big_body()) as body:
+        abandoned = asyncio.create_task(reader.read(body))
+        waiting = asyncio.create_task(reader.read(body))
+        await asyncio.sleep(0.05)
+        abandoned.cancel()
+        assert (await waiting).rollouts == 120
+    assert (reader.restarts, abandoned.cancelled()) == (1, True)
+    assert pid not in reader.pids
+
+
+async def test_a_body_that_takes_too_long_is_not_tried_again(reader: BodyReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reward_service.server.reader.BASE_S", 0.1)
+    monkeypatch.setattr("reward_service.server.reader.BYTES_PER_S", 1e12)
+    os.kill(reader.pids[0], signal.SIGSTOP)
+    with body_of(big_body()) as body, pytest.raises(Overloaded, match="took too long"):
+        await reader.read(body)
+    assert reader.restarts == 1
+    monkeypatch.undo()
+    with body_of(big_body()) as body:
+        assert (await reader.read(body)).rollouts == 120
+
+
+DYING = "import os, socket, sys; socket.recv_fds(socket.socket(fileno=int(sys.argv[1])), 65536, 1); "
+
+
+@pytest.mark.parametrize("end", ["os.abort()", "os._exit(77)", "os.kill(os.getpid(), 11)"])
+async def test_a_body_that_a_reader_dies_of_is_refused_and_not_tried_again(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reward_service.server.reader.BOOT", DYING + end)
+    dying = BodyReader(BOUNDS)
+    await dying.start()
+    with body_of(big_body()) as body, pytest.raises(RequestError, match="more memory") as refused:
+        await dying.read(body)
+    assert (refused.value.status, dying.restarts) == (413, 1)
+    await dying.close()
+
+
+async def test_closing_lets_go_of_everyone(reader: BodyReader) -> None:
+    (pid,) = reader.pids
+    os.kill(pid, signal.SIGSTOP)
+    with body_of(big_body()) as body:
+        waiting = [asyncio.create_task(reader.read(body)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        await reader.close()
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in done] == [asyncio.CancelledError, Overloaded, Overloaded]
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+async def test_little_memory_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fails for lack of memory, the parser or pydantic's core: a refusal, and the next body is read."""
+    monkeypatch.setattr(
+        "reward_service.server.reader.BOOT", "import resource; resource.setrlimit(resource.RLIMIT_AS, (400 << 20,) * 2); " + LIMITED
+    )
+    poor = BodyReader(bounds_of(Settings(max_body_bytes=64 << 20)))
+    await poor.start()
+    group = {"group_id": "a", "task": "code", "reference": {"tests": [{"stdin": "", "stdout": "x"}] * 500_000}, "rollouts": [{}]}
+    with body_of(json.dumps({"groups": [group]}).encode()) as body, pytest.raises(RequestError) as refused:
+        await poor.read(body)
+    assert refused.value.status == 413
+    with body_of(big_body()) as body:
+        assert (await poor.read(body)).rollouts == 120
+    await poor.close()
 
 
 async def test_whoever_stops_waiting_leaves_a_reader_that_works(reader: BodyReader) -> None:
