@@ -23,6 +23,7 @@ FOREIGN = 0.6  # what the classifier must say at least before a stretch is in an
 MARGIN = 0.4  # and by how much that language must be ahead of the reference
 CLASSIFIED_LETTERS = 40  # a shorter stretch is not classified
 CLASSIFIED_CHARACTERS = 400  # of a sentence without an end
+CODE_SHARE = 0.06  # of a stretch that is code without a fence, whose keywords are English: its brackets and operators
 SHORT_PART = 24  # letters; a part with fewer has no stretches, and no names that are nobody's
 QUOTATION = 60  # characters; a longer quotation is a passage
 FREE = 4  # names and quotations of a part that count for nothing, and as many again per so many letters:
@@ -41,6 +42,7 @@ _LATIN = letters_of(["latin"])
 _WORD = re.compile(f"[{_DENSE}]+|[{LETTERS}]{{2,}}")
 _ASCII_WORD = re.compile("[A-Za-z]{2,}")
 _STRETCH = re.compile(r".{60}[^.!?…。！？؟۔\n]{0,240}[.!?…。！？؟۔\n]*|.+", re.DOTALL)
+_CODE = re.compile(r"[(){}\[\];:=<>_+]")
 _IN_TERM = f"{_LATIN}0-9_"
 _LATIN_RUN = re.compile(  # the look behind comes after the first character, where it does not slow down the search for it
     f"[{_IN_TERM}](?<![{_IN_TERM}][{_IN_TERM}])[{_IN_TERM}]*(?:[ ,;:'’\"“”()\\-.]{{1,3}}[{_IN_TERM}]+){{{LATIN_WORDS - 1},}}"
@@ -222,7 +224,7 @@ def _other_stretches(text: str, reference: str, guess: Guess) -> Iterator[Passag
         distinct = frozenset(words)
         other = max(FUNCTION_WORDS, key=lambda language: len(strange & FUNCTION_WORDS[language]))
         telltale = strange & FUNCTION_WORDS[other]
-        if len(telltale) < 2:
+        if len(telltale) < 2 or len(_CODE.findall(stretch.group())) > CODE_SHARE * len(stretch.group()):
             continue
         found = None
         if len(distinct & own) <= len(distinct & FUNCTION_WORDS[other]):
