@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import random
 import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,14 +30,14 @@ from typing import Any, Literal, NamedTuple
 
 from reward_service.client_bodies import Body, TestSet, encode_testset, grade_body, name_of, packed
 from reward_service.client_bodies import testset_name as testset_name
-from reward_service.connections import Answer, Pool, seconds_of
+from reward_service.connections import Answer, Pool, pause_s, seconds_of
 
-RETRIED_STATUSES = (429, 502, 503, 504)
+RETRIED_STATUSES = (408, 429, 502, 503, 504)
 MISSING_STATUS = 424
 UPLOAD_ROUNDS = 4  # a busy service may evict a test set before it is used
 JSON = "application/json"
-FIRST_PAUSE_S = 0.25
-LONGEST_PAUSE_S = 20.0
+TOTAL_S = 900.0
+MARGIN_S = 300.0  # from a deadline, by which grading has started, to its end
 SILENCE_S = 30.0  # a stream sends a heartbeat every 5 s: six missing ones mean that nobody is there
 
 OnUnscored = Literal["raise", "return"]
@@ -136,8 +135,9 @@ class Readiness:
 class RewardClient:
     """A service at one address, over a pool of kept connections; threads may share it, and a forked child opens connections of its own.
 
-    `total_s` bounds one call with all its repetitions; how long grading may wait for its turn is `deadline_s` of each call. `connections`
-    is how many idle connections are kept. Certificates are checked against `tls`, or the system's authorities.
+    `total_s` bounds one call with all its repetitions; how long grading may wait for its turn is `deadline_s` of each call, and where
+    `total_s` is not stated it is 900, or 300 more than the deadline if that is later. `connections` is how many idle connections are
+    kept. Certificates are checked against `tls`, or the system's authorities.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class RewardClient:
         url: str,
         key: str | None = None,
         *,
-        total_s: float = 900.0,
+        total_s: float | None = None,
         connect_s: float = 10.0,
         connections: int = 32,
         tls: ssl.SSLContext | None = None,
@@ -173,9 +173,10 @@ class RewardClient:
             UnscoredError: rollouts without a reward (never the completion's fault), unless `on_unscored` is "return".
             RequestRefused: the request's fault.
             ServiceUnavailable, ServiceFailed: the service's.
+            ValueError: the caller's: `deadline_s` is not below the stated `total_s`.
         """
-        body = grade_body(groups, scheme, detail, deadline_s, priority)
-        response = _response(_parsed(self._graded(body, "application/json", testsets or {}).text))
+        body, within_s = grade_body(groups, scheme, detail, deadline_s, priority), self._within_s(deadline_s)
+        response = _response(_parsed(self._graded(body, "application/json", testsets or {}, within_s).text))
         unscored = [_unscored(grade) for grade in response.grades if grade.outcome == "unscored"]
         if unscored and on_unscored == "raise":
             raise UnscoredError(unscored, response)
@@ -199,9 +200,9 @@ class RewardClient:
             StreamIncomplete: the stream broke off; not every rollout was yielded.
             RequestRefused, ServiceUnavailable, ServiceFailed: before the first grade.
         """
-        body = grade_body(groups, scheme, detail, deadline_s, priority)
+        body, within_s = grade_body(groups, scheme, detail, deadline_s, priority), self._within_s(deadline_s)
         unscored: list[Unscored] = []
-        with self._graded(body, "application/x-ndjson", testsets or {}, whole=False) as answer:
+        with self._graded(body, "application/x-ndjson", testsets or {}, within_s, whole=False) as answer:
             for line in _lines(answer):
                 if line.get("type") != "grade":
                     continue
@@ -223,8 +224,9 @@ class RewardClient:
         data = encode_testset(testset)
         name = name_of(data)
         path = "/v1/testsets/" + name.partition(":")[2]
-        if self._answered("HEAD", path, None, JSON, (200, 404)).status == 404:
-            self._answered("PUT", path, packed(data), JSON, (200, 201))
+        within_s = self._within_s(None)
+        if self._answered("HEAD", path, None, JSON, within_s, (200, 404)).status == 404:
+            self._answered("PUT", path, packed(data), JSON, within_s, (200, 201))
         return name
 
     def health(self) -> bool:
@@ -262,11 +264,19 @@ class RewardClient:
         answer.read()
         return answer
 
-    def _graded(self, body: Body, accept: str, testsets: Mapping[str, TestSet], whole: bool = True) -> Answer:
+    def _within_s(self, deadline_s: float | None) -> float:
+        """How long a call may take: never less than the service was told that grading may wait."""
+        if self._total_s is None:
+            return max(TOTAL_S, (deadline_s or 0.0) + MARGIN_S)
+        if deadline_s is not None and deadline_s >= self._total_s:
+            raise ValueError(f"the client's total_s ({self._total_s:g}) must be greater than deadline_s ({deadline_s:g})")
+        return self._total_s
+
+    def _graded(self, body: Body, accept: str, testsets: Mapping[str, TestSet], within_s: float, whole: bool = True) -> Answer:
         """The answer to a request to grade, after uploads of the test sets that are missing; again where they have left meanwhile."""
         for left in reversed(range(UPLOAD_ROUNDS)):
             try:
-                return self._answered("POST", "/v1/grade", body, accept, whole=whole)
+                return self._answered("POST", "/v1/grade", body, accept, within_s, whole=whole)
             except TestSetsMissing as error:
                 if not left or not all(name in testsets for name in error.missing):
                     raise
@@ -276,13 +286,13 @@ class RewardClient:
         raise AssertionError("unreachable")
 
     def _answered(
-        self, method: str, path: str, body: Body | None, accept: str, wanted: Sequence[int] = (200,), whole: bool = True
+        self, method: str, path: str, body: Body | None, accept: str, within_s: float, wanted: Sequence[int] = (200,), whole: bool = True
     ) -> Answer:
         """An answer of a `wanted` status, read to its end where it is wanted `whole`, after as many attempts as the time allows.
 
         Nothing here has side effects that count twice, so that every request may be repeated.
         """
-        deadline = time.monotonic() + self._total_s
+        deadline = time.monotonic() + within_s
         attempts = 0
         while True:
             status, retry_after = None, None
@@ -301,10 +311,10 @@ class RewardClient:
             except (OSError, http.client.HTTPException) as error:
                 failure = f"no answer from {self._pool.address}: {type(error).__name__}"
             attempts += 1
-            pause_s = _pause_s(attempts, retry_after)
-            if time.monotonic() + pause_s >= deadline:
-                raise ServiceUnavailable(f"{failure} (attempts: {attempts}, within {self._total_s:g} s)", status)
-            time.sleep(pause_s)
+            wait_s = pause_s(attempts, retry_after)
+            if time.monotonic() + wait_s >= deadline:
+                raise ServiceUnavailable(f"{failure} (attempts: {attempts}, within {within_s:g} s)", status)
+            time.sleep(wait_s)
 
     def _attempt(self, method: str, path: str, body: Body | None, accept: str, deadline: float) -> Answer:
         """Send once; a kept connection that turns out to be closed by the other side is replaced at once by a new one."""
@@ -387,10 +397,3 @@ def _refusal(status: int, text: bytes) -> RewardClientError:
         errors = []
     errors = errors or [("", http.client.responses.get(status, "refused"))]
     return RequestRefused(status, errors) if missing is None else TestSetsMissing(status, errors, missing)
-
-
-def _pause_s(attempts: int, retry_after: float | None) -> float:
-    """How long to wait before the next attempt: a little at random, so that a thousand clients do not come back in the same instant."""
-    if retry_after is not None:
-        return retry_after + random.uniform(0.0, max(0.1, retry_after / 4))
-    return random.uniform(0.5, 1.0) * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempts - 1, 16))

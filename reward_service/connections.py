@@ -7,6 +7,7 @@ import email.utils
 import http.client
 import math
 import os
+import random
 import ssl
 import threading
 import time
@@ -14,6 +15,8 @@ import urllib.parse
 from collections.abc import Iterator
 
 CHUNK_BYTES = 1 << 18
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 20.0
 
 
 class Answer:
@@ -149,3 +152,10 @@ def seconds_of(retry_after: str | None) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def pause_s(attempts: int, retry_after: float | None) -> float:
+    """How long to wait before the next attempt: a little at random, so that a thousand clients do not come back in the same instant."""
+    if retry_after is not None:
+        return retry_after + random.uniform(0.0, max(0.1, retry_after / 4))
+    return random.uniform(0.5, 1.0) * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempts - 1, 16))

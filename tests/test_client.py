@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from reward_service import client as client_module
+from reward_service import connections
 from reward_service.client import (
     Readiness,
     RequestRefused,
@@ -60,7 +61,7 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(connections, "FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture
@@ -135,6 +136,33 @@ def test_a_wait_longer_than_the_time_allowed_fails_at_once(service: Service, cli
     assert time.monotonic() - start < 1.0
 
 
+def test_a_body_that_came_too_slowly_is_sent_again(service: Service, client: RewardClient) -> None:
+    service.replies = [
+        Reply(408, b'{"error": {"pointer": "", "message": "no byte of the body for 30 seconds"}}'),
+        Reply(body=answer_of(RIGHT)),
+    ]
+    assert client.grade([GROUP]).grades[0].outcome == "correct"
+    assert len(service.seen) == 2
+
+
+def test_the_client_does_not_give_up_before_the_deadline(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "TOTAL_S", 0.1)
+    monkeypatch.setattr(client_module, "MARGIN_S", 0.05)
+    service.replies = [Reply(429)]
+    with RewardClient(service.url) as patient:
+        for deadline_s, within_s in ((None, 0.1), (0.01, 0.1), (0.4, 0.45)):
+            with pytest.raises(ServiceUnavailable, match=f"within {within_s} s"):
+                patient.grade([GROUP], deadline_s=deadline_s)
+
+
+def test_a_total_time_that_ends_before_the_deadline_is_refused(service: Service, client: RewardClient) -> None:
+    with pytest.raises(ValueError, match=r"total_s \(5\) must be greater than deadline_s \(600\)"):
+        client.grade([GROUP], deadline_s=600)
+    with pytest.raises(ValueError, match="total_s"):
+        next(client.stream([GROUP], deadline_s=5))
+    assert service.seen == []
+
+
 def test_the_total_time_is_bounded(service: Service) -> None:
     service.replies = [Reply(429)]
     start = time.monotonic()
@@ -182,7 +210,7 @@ def test_a_kept_connection_that_was_dropped_is_replaced_without_a_pause(
 ) -> None:
     service.replies = [Reply(body=answer_of(RIGHT)), Reply(drop=True), Reply(body=answer_of(RIGHT))]
     client.grade([GROUP])
-    monkeypatch.setattr(client_module, "FIRST_PAUSE_S", 60.0)
+    monkeypatch.setattr(connections, "FIRST_PAUSE_S", 60.0)
     assert client.grade([GROUP]).grades[0].reward == 1.1
     assert len(service.seen) == 3
 
