@@ -28,7 +28,11 @@ class Status(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of the whole job tree of one run. The wall clock is a net: `wall_s`, or 2 * cpu_s + 2 seconds where that is None."""
+    """Limits of the whole job tree of one run.
+
+    `cpu_s` means this machine at its best: where a backend finds that loaded neighbours make its cores slower, it may allow up to twice as
+    much, so that load turns no right answer wrong. The wall clock is a net: `wall_s`, or 2 * cpu_s + 2 seconds where that is None.
+    """
 
     cpu_s: float = 4.0
     memory_bytes: int = 314_572_800

@@ -9,6 +9,8 @@ _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _LINGERING_BYTES = 8 << 20  # more than this above the start, and the last test's memory is still being freed
 _LINGER_S = 0.05
+_SPINS, _BASELINE_SPINS = 10_000, 40  # a quarter of a millisecond each
+_NOISE, _LARGEST_SLOWDOWN = 1.1, 2.0
 _NOTICEABLE_CPU_S = 0.02  # below this the supervisor's own share blurs what the cgroup says
 
 
@@ -139,3 +141,42 @@ def _each(file_name: str) -> list[list[bytes]]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
+
+
+class Speed:
+    """How much slower the machine is now than it can be: a loaded neighbour on the same core makes every second of CPU time worth less.
+
+    A fixed loop is timed by its own CPU time: at the zygote's start (`best_s`), and every tenth of a second while a test runs.
+    """
+
+    def __init__(self, best_s: float | None = None) -> None:
+        self._best_s = min(_spin_s() for _ in range(_BASELINE_SPINS)) if best_s is None else best_s
+        self._total_s, self._count = 0.0, 0
+
+    def begin(self) -> Speed:
+        """A measurement for a new test."""
+        return Speed(self._best_s)
+
+    def look(self) -> None:
+        """Time the loop once more."""
+        self._total_s += _spin_s()
+        self._count += 1
+
+    @property
+    def slowdown(self) -> float:
+        """The mean of what was seen, in [1, 2]; 1.0 where it is within the noise of measuring."""
+        if not self._count:
+            return 1.0
+        found = self._total_s / self._count / self._best_s
+        return 1.0 if found < _NOISE else min(found, _LARGEST_SLOWDOWN)
+
+
+def _spin_s() -> float:
+    """CPU seconds of a fixed loop, the least of three."""
+    found = []
+    for _ in range(3):
+        started = time.thread_time()
+        for _ in range(_SPINS):
+            pass
+        found.append(time.thread_time() - started)
+    return min(found)

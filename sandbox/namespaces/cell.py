@@ -39,6 +39,7 @@ class Prepared:
         kinds = [(memory, cpu) for memory in (True, False) for cpu in (True, False)]
         self.cell_filter = system.Filter(seccomp.cell_filter(machine))
         self.filters = {kind: system.Filter(seccomp.candidate_filter(machine, memory=kind[0], cpu=kind[1])) for kind in kinds}
+        self.speed = accounting.Speed()
         self.library = launch.load() if os.path.exists(launch.LIBRARY) else None
 
 
@@ -137,7 +138,7 @@ class Cell:
             if pid == 0:
                 self._become_child(request, descriptors)
         try:
-            flags, watched_peak, waited_s = self._watch(request, pid, pidfd, descriptors[1], started)
+            flags, watched_peak, waited_s, slowdown = self._watch(request, pid, pidfd, descriptors[1], started)
             _, status, usage = os.wait4(pid, 0)
         finally:
             os.close(pidfd)
@@ -152,7 +153,7 @@ class Cell:
         if not self._is_clean():
             flags |= DIRTY
         cpu_s = self._accounts.used_cpu_s(usage.ru_utime + usage.ru_stime)
-        return REPLY.pack(request.index, flags, status, cpu_s, wall_s, waited_s, peak)
+        return REPLY.pack(request.index, flags, status, cpu_s, wall_s, waited_s, slowdown, peak)
 
     def _is_clean(self) -> bool:
         """Whether no socket of the test is left in the cell's network namespace: one in flight outlives its processes for a moment."""
@@ -179,20 +180,24 @@ class Cell:
         except BlockingIOError:
             return False
 
-    def _watch(self, request: child.Request, pid: int, pidfd: int, output: int, started: float) -> tuple[int, int, float]:
-        """Wait for the end or bring it about; (flags, peak resident bytes as far as looked at, seconds without a core at a stop)."""
+    def _watch(self, request: child.Request, pid: int, pidfd: int, output: int, started: float) -> tuple[int, int, float, float]:
+        """Wait for the end or bring it about.
+
+        Returns (flags, peak resident bytes as far as looked at, seconds without a core at a stop, slowdown of the machine).
+        """
+        speed = self._prepared.speed.begin()
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)
         poller.register(self._control, 0)  # hang-up only: nobody is left to report to
         clock = (~pid << 3) | 2
-        flags, peak, waited_s, next_tree = 0, 0, 0.0, started + _TREE_TICK_S
+        flags, peak, waited_s, next_look = 0, 0, 0.0, started + _TREE_TICK_S
         tick_s = _QUIET_TICK_S if self._accounts.memory else _TICK_S
         wait_s = min(request.cpu_s, tick_s)
         while True:
             for descriptor, _ in poller.poll(max(1, int(wait_s * 1000))):
                 if descriptor != pidfd:
                     os._exit(0)
-                return flags, peak, waited_s
+                return flags, peak, waited_s, speed.slowdown
             now = time.monotonic()
             try:
                 cpu_s = time.clock_gettime(clock)
@@ -201,26 +206,30 @@ class Cell:
                     raise
                 continue  # it ended in this moment
             tree_bytes = 0
-            if not self._accounts.memory or now >= next_tree:
-                next_tree = now + _TREE_TICK_S
+            due = now >= next_look
+            if due:
+                next_look = now + _TREE_TICK_S
+                speed.look()
+            if due or not self._accounts.memory:
                 if self._accounts.memory and self._accounts.cpu:
                     cpu_s = self._accounts.used_cpu_s(cpu_s)
                 else:
                     tree_cpu_s, tree_bytes = accounting.tree()
                     cpu_s = max(cpu_s, tree_cpu_s)
             peak = max(peak, tree_bytes)
-            flags |= self._verdict(request, cpu_s, now - started, tree_bytes, output)
+            limit_s = request.cpu_s * speed.slowdown
+            flags |= self._verdict(request, cpu_s >= limit_s, now - started, tree_bytes, output)
             if flags:
                 waited_s = accounting.waited_s() if flags & WALL_STOP else 0.0
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 wait_s = 60.0
             else:
-                wait_s = min(tick_s, request.cpu_s - cpu_s)
+                wait_s = min(tick_s, limit_s - cpu_s)
 
-    def _verdict(self, request: child.Request, cpu_s: float, wall_s: float, tree_bytes: int, output: int) -> int:
+    def _verdict(self, request: child.Request, cpu_used_up: bool, wall_s: float, tree_bytes: int, output: int) -> int:
         if os.fstat(output).st_size > request.output_bytes:
             return OUTPUT_STOP
-        if cpu_s >= request.cpu_s:
+        if cpu_used_up:
             return CPU_STOP
         if wall_s >= request.wall_s:
             return WALL_STOP

@@ -105,7 +105,7 @@ def tmpfs_options(request: Request) -> bytes:
 
 def limits(request: Request, program: Program) -> list[tuple[int, int, int]]:
     """(resource, soft, hard) of a test. The hard limit of the stack stays: the program may know better than its default."""
-    cpu = int(request.cpu_s) + 2  # the supervisor judges CPU time to the millisecond; this is the net below it
+    cpu = int(2 * request.cpu_s) + 2  # the supervisor judges CPU time to the millisecond; this is the net below it
     size = max(request.output_bytes + 1, request.disk_bytes)
     most = resource.getrlimit(resource.RLIMIT_STACK)[1]
     stack = request.memory_bytes if most == resource.RLIM_INFINITY else min(request.memory_bytes, most)

@@ -22,7 +22,7 @@ _DATA_HEADROOM_BYTES = 67_108_864  # what a warm interpreter has mapped already,
 _PIPELINE = 2  # tests handed over at a time: the next starts while the last is looked at
 _CELL_DIED = 1 << 16
 
-Reply = tuple[int, int, int, float, float, float, int]
+Reply = tuple[int, int, int, float, float, float, float, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class CellRun:
             raise RunnerLost("the supervisor does not answer") from error
         except RunnerLost:
             if group is not None and group.oom_kills() > self._oom_kills:
-                return index, OOM | _CELL_DIED, signal.SIGKILL, 0.0, 0.0, 0.0, job.limits.memory_bytes
+                return index, OOM | _CELL_DIED, signal.SIGKILL, 0.0, 0.0, 0.0, 1.0, job.limits.memory_bytes
             raise
         self._running -= 1
         if reply[0] != index:
@@ -186,14 +186,14 @@ class CellRun:
 
 def run_result(limits: Limits, test: TestInput, reply: Reply, output: int, errors: int, stderr_bytes: int) -> RunResult:
     """The result that a supervisor's reply and what the program left in its files make together."""
-    index, flags, status, cpu_s, wall_s, waited_s, peak = reply
+    index, flags, status, cpu_s, wall_s, waited_s, slowdown, peak = reply
     size = os.fstat(output).st_size
     stdout = os.pread(output, min(size, test.output_bytes), 0)
     stderr = os.pread(errors, stderr_bytes, 0)
     peak = max(0, peak - sum(os.fstat(file).st_blocks for file in (output, errors)) * 512 - _size(test))
     exit_code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-    verdict = _status(limits, flags, exit_code, number, cpu_s, peak, size > test.output_bytes, stderr)
+    verdict = _status(limits, flags, exit_code, number, cpu_s / slowdown, peak, size > test.output_bytes, stderr)
     return RunResult(index, verdict, stdout, stderr, exit_code, number, cpu_s, wall_s, peak, waited_s)
 
 
