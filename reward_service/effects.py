@@ -7,14 +7,15 @@ its deadline into it, so that verifiers neither queue nor look at a clock. Work 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from reward_service.records import LanguageFinding
-from sandbox.interface import Job, RunResult
+from sandbox.interface import Job, RunResult, Session
 
 R = TypeVar("R")
+Talker = Session | RunResult  # a program that runs, or the result of one that does not compile
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,14 @@ class Sandbox(Protocol):
         """One result per input, in order, or a single one where the program does not compile; closing the iterator stops the job.
 
         `started` says that the job goes on with work that has started, so that the deadline does not stop it any more.
+
+        Raises:
+            NotScored: ours: no isolation here, not started before the deadline, or the runner was lost again and again.
+        """
+        ...
+
+    async def talk(self, conversation: Callable[[Talker, Talker], Awaitable[R]], *jobs: Job) -> R:
+        """What a conversation with two running programs comes to; it is held anew, with programs started anew, where a runner is lost.
 
         Raises:
             NotScored: ours: no isolation here, not started before the deadline, or the runner was lost again and again.

@@ -155,6 +155,11 @@ ALL_TESTS = None  # CodeReference.draw: run every test
 @dataclass(frozen=True, slots=True)
 class CodeReference:
     """Hidden tests and how to run them. `languages` None: what the server's setting allows. `draw` None: all tests.
+
+    Without `function` and `asserts` the tests are a program's. With `function` they are its calls: a test's `stdin` is JSON of
+    `{"args": [...]}` (and `"argument"`, the place of the argument that holds the answer after the call), its `stdout` JSON of what is
+    expected. With `asserts` there are no other tests. `prelude` is source that functions and asserts need on both sides.
+    `testset` names the uploaded test set that stands for the tests and checker; whoever holds test sets puts these in its place.
     """
 
     tests: tuple[ProgramTest, ...]
@@ -164,6 +169,10 @@ class CodeReference:
     draw: int | None = ALL_TESTS
     digest: str = ""  # sha256 of the test set's canonical form; what the draw depends on
     testset: str | None = None  # "sha256:..." while its tests are not here
+    function: str | None = None
+    asserts: str | None = None
+    entry_point: str = ""
+    prelude: str = ""
 
 
 Reference = MathReference | ChoiceReference | CodeReference

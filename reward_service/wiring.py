@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import importlib.metadata
 import platform
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import reward_service
-from reward_service.effects import Effects, Task, Workers
+from reward_service.effects import Effects, Talker, Task, Workers
 from reward_service.errors import JobKilled, NoSandbox, WorkerLost
 from reward_service.langid import JUDGE_LANGUAGE, MODEL_PATH, LanguageModelUnusable, check_model_file
 from reward_service.records import JsonObject, LanguageFinding
@@ -215,6 +215,24 @@ class _BoundSandbox:
                         return
                 except RunnerLost:
                     pass
+            self._machine.runner_losses += 1
+        raise WorkerLost(f"the runner of a program was lost {RUNNER_LOSSES} times")
+
+    async def talk(self, conversation: Callable[[Talker, Talker], Awaitable[R]], *jobs: Job) -> R:
+        """See `effects.Sandbox`."""
+        start_by = self._start_by
+        for _ in range(RUNNER_LOSSES):
+            async with self._machine.sandbox_turns.take(self._share, start_by):
+                start_by = None  # it has started: from here on it is bounded by its own limits
+                if self._machine.sandbox_fault is not None:
+                    raise NoSandbox(self._machine.sandbox_fault)
+                try:
+                    async with self._machine.sandbox.talk(*jobs) as (one, other):
+                        return await conversation(one, other)
+                except RunnerLost:
+                    pass
+                except SandboxUnavailable as error:
+                    raise NoSandbox(str(error)) from error
             self._machine.runner_losses += 1
         raise WorkerLost(f"the runner of a program was lost {RUNNER_LOSSES} times")
 

@@ -1,0 +1,102 @@
+"""Stand-ins for objects of the other side: equal to nothing, and able to do what the object itself says that it is able to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CALLABLE, ITERABLE, ITERATOR, SIZED, INDEXED, INTEGER, REAL, CONTEXT = (1 << bit for bit in range(8))
+_CAPABILITIES = {
+    "__iter__": ITERABLE, "__next__": ITERATOR, "__len__": SIZED, "__getitem__": INDEXED, "__index__": INTEGER, "__float__": REAL,
+    "__enter__": CONTEXT,
+}  # fmt: skip
+
+
+def capabilities(value: Any) -> int:
+    """What the other side's stand-in for an object must be able to do."""
+    flags = CALLABLE if callable(value) else 0
+    if isinstance(value, type):
+        return flags
+    for method, flag in _CAPABILITIES.items():
+        flags |= flag if hasattr(type(value), method) else 0
+    return flags
+
+
+class Remote:
+    """An object of the other side, equal to nothing."""
+
+    __slots__ = ("_remote", "_remote_name")
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__name__":
+            return object.__getattribute__(self, "_remote_name")
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return ask(self, "get", name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        ask(self, "set", name, value)
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __ne__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return hash(object.__getattribute__(self, "_remote")[1])
+
+    def __bool__(self) -> bool:
+        return bool(ask(self, "bool"))
+
+    def __str__(self) -> str:
+        return str(ask(self, "str"))
+
+    def __repr__(self) -> str:
+        return str(ask(self, "repr"))
+
+
+def ask(target: Remote, act: str, *details: Any) -> Any:
+    """Have the other side do something with an object of its own."""
+    peer, number = object.__getattribute__(target, "_remote")
+    return peer.ask(act, number, details, {})
+
+
+def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    peer, number = object.__getattribute__(self, "_remote")
+    return peer.ask("call", number, args, kwargs)
+
+
+_METHODS: dict[int, dict[str, Any]] = {
+    CALLABLE: {"__call__": _call},
+    ITERABLE: {"__iter__": lambda self: ask(self, "iter")},
+    ITERATOR: {"__next__": lambda self: ask(self, "next"), "__iter__": lambda self: self},
+    SIZED: {"__len__": lambda self: ask(self, "len")},
+    INDEXED: {
+        "__getitem__": lambda self, key: ask(self, "item", key),
+        "__setitem__": lambda self, key, value: ask(self, "put", key, value),
+    },
+    INTEGER: {"__int__": lambda self: ask(self, "int"), "__index__": lambda self: ask(self, "int")},
+    REAL: {"__float__": lambda self: ask(self, "float")},
+    CONTEXT: {"__enter__": lambda self: ask(self, "enter"), "__exit__": lambda self, *_: ask(self, "exit")},
+}
+_KINDS: dict[int, type] = {}
+
+
+def stand_in(peer: Any, number: int, flags: int, name: str) -> Remote:
+    """A new stand-in for the object of this number."""
+    if flags not in _KINDS:
+        methods: dict[str, Any] = {"__slots__": ()}
+        for flag in sorted(_METHODS):
+            if flags & flag:
+                methods.update(_METHODS[flag])
+        _KINDS[flags] = type("Remote", (Remote,), methods)
+    made: Remote = object.__new__(_KINDS[flags])
+    object.__setattr__(made, "_remote", (peer, number))
+    object.__setattr__(made, "_remote_name", name)
+    return made
+
+
+def number_of(value: Remote) -> int:
+    """The number that the other side gave to the object."""
+    number: int = object.__getattribute__(value, "_remote")[1]
+    return number
