@@ -32,9 +32,9 @@ from reward_service.scoring.equivalence.forms import (
     render,
 )
 from reward_service.scoring.equivalence.limits import MAX_CHARS
-from reward_service.scoring.equivalence.parse import Reading, range_of, read_answer
+from reward_service.scoring.equivalence.parse import Reading, excluded_value, range_of, read_answer, without_excluded
 from reward_service.scoring.equivalence.references import malformed, unboxed
-from reward_service.scoring.equivalence.relations import assignment, named_values, same_relations, without_approximations
+from reward_service.scoring.equivalence.relations import assignment, backwards, named_values, same_relations, without_approximations
 from reward_service.scoring.equivalence.short_words import is_short_word, same_letters
 
 MAX_FORM_CHARS = 500
@@ -177,7 +177,10 @@ def _against_relation(gold: Form, answer: Relation) -> Finding:
     found = range_of(answer)
     if found is not None:
         return _sets(gold, found[1]) if not isinstance(gold, Value) else Finding(False, "relation_is_no_value")
-    assigned = assignment(answer)
+    excluded = excluded_value(answer)
+    if excluded is not None:
+        return _sets(gold, excluded)
+    assigned = assignment(answer) or assignment(backwards(answer))
     if assigned is None:
         if answer.operators and set(answer.operators) == {"="} and isinstance(gold, Value):
             return Finding(all(_equal(gold, side) for side in answer.sides), "equation_chain")
@@ -192,7 +195,10 @@ def _relation_against(gold: Relation, answer: Form) -> Finding:
     found = range_of(gold)
     if found is not None:
         return _sets(found[1], answer) if not isinstance(answer, Value) else Finding(False, "relation_is_no_value")
-    assigned = assignment(gold)
+    excluded = excluded_value(gold)
+    if excluded is not None:
+        return _sets(excluded, answer)
+    assigned = assignment(gold) or assignment(backwards(gold))
     if assigned is None or not assigned.single_name:
         return Finding(False, "relation_is_no_value")
     return _same(assigned.values[-1], answer)
@@ -200,7 +206,7 @@ def _relation_against(gold: Relation, answer: Form) -> Finding:
 
 def _values(gold: Value, answer: Value) -> Finding:
     units = {gold.unit, answer.unit} - {""}
-    if len(units) == 2:
+    if len(units) == 2 and not (all(unit.startswith("degree") for unit in units) and "degree" in units):
         return Finding(False, "units_differ")
     finding = same_expressions(gold.expression, answer.expression)
     if finding.equal or units != {"%"} or gold.unit == answer.unit:
@@ -211,7 +217,21 @@ def _values(gold: Value, answer: Value) -> Finding:
     return Finding(True, "percent") if as_fraction.equal else finding
 
 
+def _as_matrix(form: Form) -> Form:
+    """`[[1, 2], [3, 4]]` as the matrix of its rows, if it is one."""
+    if not isinstance(form, Collection) or form.kind != "bracket":
+        return form
+    rows = [
+        tuple(cell.expression for cell in row.items if isinstance(cell, Value) and not cell.unit)
+        for row in form.items
+        if isinstance(row, Collection) and row.kind == "bracket"
+    ]
+    sizes = {len(row.items) for row in form.items if isinstance(row, Collection)}
+    return Matrix(tuple(rows)) if len(rows) == len(form.items) and {len(row) for row in rows} == sizes and len(sizes) == 1 else form
+
+
 def _matrices(gold: Form, answer: Form) -> Finding:
+    gold, answer = _as_matrix(gold), _as_matrix(answer)
     if isinstance(gold, Matrix) and isinstance(answer, Matrix):
         shapes = [(len(matrix.rows), len(matrix.rows[0]), matrix.bars) for matrix in (gold, answer)]
         if shapes[0] != shapes[1]:
@@ -235,6 +255,7 @@ def _sets(gold: Form, answer: Form) -> Finding:
     if isinstance(gold, Value | Words) or isinstance(answer, Value | Words):
         gold_inner, answer_inner = _only_element(gold), _only_element(answer)
         return _NO if (gold_inner, answer_inner) == (gold, answer) else _same(gold_inner, answer_inner)
+    gold, answer = without_excluded(gold), without_excluded(answer)
     if isinstance(gold, SetOperation) and isinstance(answer, SetOperation):
         return Finding(gold.operator == answer.operator and _operands(gold, answer), "set_operation")
     gold_set, answer_set = _interval_of(gold, answer), _interval_of(answer, gold)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from reward_service.scoring.equivalence.customs import rewritten
+
 _CHARS = str.maketrans(
     {
         **dict.fromkeys("\u2212\u2013\u2010\u2011\ufe63\uff0d", "-"),
@@ -74,6 +76,9 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         # Plain content in a text command is the content: \text{5}, \mathrm{e}; a lone letter or (C) only if nothing stands beside it.
         (r"\\text\s*\{\s*([ei]|[-+]?\d[\d.,]*)\s*\}", r" \1 "),
         (r"^\s*\\text\s*\{\s*(\(?[A-Za-z]\)?)\s*\}\s*$", r"\1"),
+        (r"(?<![A-Za-z])sq\. ?(?=[a-z])", "square "),
+        (r"(?<![A-Za-z])cu\. ?(?=[a-z])", "cubic "),
+        (r"\{([^{}\\]*)\\choose(?![A-Za-z])([^{}\\]*)\}", r"\\binom{\1}{\2}"),
         (r" {2,}", " "),
     )
 )
@@ -95,7 +100,7 @@ def normalize(text: str) -> str:
     text = text.strip().strip('"').strip()
     while text.endswith(("\\", *".,;:")) or text.startswith((",", ";", ":")):
         text = text.rstrip("\\" + _EDGES).lstrip(" ,;:")
-    return text
+    return rewritten(text)
 
 
 _MARKDOWN = ("**", "__", "`", "*")
@@ -110,11 +115,13 @@ def _without_markdown(text: str) -> str:
 
 
 _WORD_NOISE = re.compile(r"\\(?:text|mathbb|mathcal)|[{}\"\x02]")
+_ARTICLE = re.compile(r"^(?:the|an?) (?=\w\w)")
 _LETTER_IN_BRACKETS = re.compile(r"\(([a-z])\)")
 
 
 def plain_words(normalized: str) -> str:
     r"""A normalised text as bare words, for answers that are words: `\text{Not  Even.}` becomes `not even`."""
     words = " ".join(_WORD_NOISE.sub(" ", normalized).casefold().split()).strip(" .,;:!?'")
+    words = _ARTICLE.sub("", words)
     match = _LETTER_IN_BRACKETS.fullmatch(words)
     return match[1] if match else words

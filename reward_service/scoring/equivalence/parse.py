@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from reward_service.scoring.equivalence.customs import phrase
 from reward_service.scoring.equivalence.expressions import MINUS_ONE, read_expression
 from reward_service.scoring.equivalence.forms import (
     Based,
@@ -80,15 +81,18 @@ def _variants(text: str) -> list[str]:
     return [joined, text] if joined != text else [text]
 
 
-_BASED = re.compile(r"([0-9][0-9A-Za-z]*)\s*_\s*(?:\{\s*(\d{1,2})\s*\}|(\d{1,2}))")
+_BASED = re.compile(r"([0-9A-F][0-9A-Za-z]*)\s*_\s*(?:\{\s*(\d{1,2})\s*\}|(\d{1,2}))")
 _SENTENCE = re.compile(r"[A-Za-z][A-Za-z' ,.;:?!-]* [A-Za-z' ,.;:?!-]*")
 _LONG_WORD = re.compile(rf"[A-Za-z]{{{MAX_LETTERS + 1},}}")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def _read(text: str) -> Form:
+    named = phrase(plain_words(text))
+    if named:
+        return _answer(tokenize(named))
     based = _BASED.fullmatch(text)
-    if based:
+    if based and (text[0].isdigit() or len(based[1]) > 1):
         digits, base = based[1].lower(), int(based[2] or based[3])
         return Based(digits.lstrip("0") or "0", base) if 2 <= base <= 36 and set(digits) <= set(_DIGITS[:base]) else Words(text)
     if _SENTENCE.fullmatch(text) and any(word not in KNOWN_WORDS for word in _LONG_WORD.findall(text)):
@@ -301,7 +305,7 @@ def _unit_after(tokens: Sequence[Token]) -> tuple[Sequence[Token], str]:
         return tokens[:-1], "%"
     if end > 2 and tokens[-2:] == [("op", "^"), ("command", "circ")] and not any(token.kind == "function" for token in tokens):
         return tokens[:-2], "degree"
-    if end > 3 and tokens[-1] in (("letter", "C"), ("letter", "F")) and tokens[-2] == ("command", "circ"):
+    if end > 3 and tokens[-1].kind in ("letter", "text") and tokens[-1].text in ("C", "F") and tokens[-2] == ("command", "circ"):
         return tokens[:-3], "degree " + tokens[-1].text.lower()
     if end > 1 and tokens[-1] == ("command", "dollar"):
         return tokens[:-1], "dollar"
@@ -355,3 +359,24 @@ def range_of(form: Form) -> tuple[str, Interval] | None:
         case [low, Variable(name)], [closed]:
             return name, Interval(low, _INFINITY, (closed, False))
     return None
+
+
+def excluded_value(relation: Relation) -> Form | None:
+    r"""The set of `x \neq 3`: all real numbers but one."""
+    match relation.sides, relation.operators:
+        case (Value(Variable(), "", ""), Value(value, "", "")), ("!=",) if not isinstance(value, Variable):
+            return _all_but(value)
+    return None
+
+
+def without_excluded(form: Form) -> Form:
+    r"""`\mathbb{R} \setminus \{3\}` as the union of two intervals."""
+    match form:
+        case SetOperation("\\setminus", (Named("R"), Collection("set", (Value(value, "", ""),)))):
+            return _all_but(value)
+    return form
+
+
+def _all_but(value: Expression) -> SetOperation:
+    ends = (False, False)
+    return SetOperation("\\cup", (Interval(_MINUS_INFINITY, value, ends), Interval(value, _INFINITY, ends)))

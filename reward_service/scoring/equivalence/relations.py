@@ -51,6 +51,11 @@ def assignment(relation: Relation) -> Assignment | None:
     return Assignment(render(name), relation.sides[1:], single)
 
 
+def backwards(relation: Relation) -> Relation:
+    """`5 = x` as `x = 5`."""
+    return Relation(relation.sides[::-1], relation.operators) if relation.operators == ("=",) else relation
+
+
 def _is_single_name(form: Form) -> bool:
     if isinstance(form, Collection):
         return form.kind == "tuple" and all(map(_is_single_name, form.items))
@@ -86,8 +91,8 @@ def named_values(form: Form) -> Form:
     values = tuple(item.values[0] for item in found)
     if len({name.partition("_")[0] for name in names}) == 1:
         return Collection("list", values)
-    if len(set(names)) == len(names) and names == sorted(names):
-        return Collection("tuple", values)
+    if len(set(names)) == len(names):
+        return Collection("tuple", tuple(value for _, value in sorted(zip(names, values, strict=True), key=lambda pair: pair[0])))
     return form
 
 
