@@ -26,6 +26,18 @@ MESSAGES: Mapping[str, str] = {
     "string_type": "must be a string",
     "int_type": "must be an integer",
     "float_type": "must be a number",
+    "int_from_float": "must be an integer",
+    "finite_number": "must be a finite number",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be greater than {gt:.10g}",
+    "greater_than_equal": "must be at least {ge:.10g}",
+    "less_than_equal": "must be at most {le:.10g}",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_long": "must have at most {max_length} entries",
+    "string_pattern_mismatch": "has a wrong form: it must match {pattern}",
+    "string_unicode": "must be text without lone surrogates",
+    "none_required": "must be null",
 }
 TAG_ERRORS = ("union_tag_invalid", "union_tag_not_found")
 
@@ -65,7 +77,7 @@ def body_of(error: RequestError) -> dict[str, object]:
 
 def refused_by(error: ValidationError, tasks: Iterable[str]) -> Refusal:
     """The refusal that says what pydantic found, without any input in it."""
-    details = error.errors(include_url=False, include_context=False, include_input=False)
+    details = error.errors(include_url=False, include_input=False)
     return Refusal([_entry(detail, tasks) for detail in details[:MAX_ERRORS]])
 
 
@@ -92,4 +104,5 @@ def _entry(detail: ErrorDetails, tasks: Iterable[str]) -> tuple[str, str]:
     pointer = pointer_of(detail["loc"])
     if detail["type"] in TAG_ERRORS:
         return f"{pointer}/task", f"must be one of {', '.join(tasks)}"
-    return pointer, MESSAGES.get(detail["type"], detail["msg"])
+    template = MESSAGES.get(detail["type"])  # its names are those of constraints: no context that holds input is ever printed
+    return pointer, detail["msg"] if template is None else template.format_map(detail.get("ctx", {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,7 +26,7 @@ from reward_service.records import (
     Reference,
     Rollout,
 )
-from reward_service.scoring.programs.testcases import digest_test_set
+from reward_service.scoring.programs.testcases import digest_fields, digest_test_set
 from reward_service.scoring.scheme import Scheme, resolve_scheme
 from reward_service.server import schema
 from reward_service.server.bounds import Bounds
@@ -124,8 +125,9 @@ def _contradictions(groups: Sequence[schema.AnyGroupModel], scheme: Scheme) -> I
         if first != index:
             yield f"{at}/group_id", f"the same as /groups/{first}/group_id"
             found += 1
-        if scheme.needs_prompt and group.prompt is None and group.language is None:
-            yield f"{at}/prompt", "is missing: the scheme's language term needs it where `language` is not stated"
+        if scheme.needs_prompt and group.language is None and not (_prompt(group.prompt) or "").strip():
+            what = "is missing" if group.prompt is None else "holds no text of a user"
+            yield f"{at}/prompt", f"{what}: the scheme's language term needs it where `language` is not stated"
             found += 1
         for error in _rollout_contradictions(at, group, scheme):
             yield error
@@ -189,9 +191,40 @@ def _code_reference(reference: schema.CodeReferenceModel, scheme: Scheme) -> Cod
 
 def _test_content(content: schema.TestContentModel) -> CodeReference:
     """What a reference states inline and a test set is: the same records, and so the same digest and draw, either way."""
-    tests = tuple(ProgramTest(test.stdin, test.stdout) for test in content.tests or ())
+    if content.asserts is not None:
+        return _asserts(content, content.asserts)
     checker = _checker(content.checker)
+    if content.function is not None:
+        return _calls(content, content.function, checker)
+    tests = tuple(ProgramTest(test.stdin, test.stdout) for test in content.tests or () if isinstance(test, schema.TestModel))
     return CodeReference(tests, checker, digest=digest_test_set(tests, checker))
+
+
+def _asserts(content: schema.TestContentModel, asserts: str) -> CodeReference:
+    stated: dict[str, Json] = {"asserts": asserts, "entry_point": content.entry_point, "prelude": content.prelude}
+    digest = digest_fields({name: value for name, value in stated.items() if value is not None})
+    return CodeReference((), digest=digest, asserts=asserts, entry_point=content.entry_point or "", prelude=content.prelude or "")
+
+
+def _calls(content: schema.TestContentModel, function: str, checker: Checker) -> CodeReference:
+    calls = [test for test in content.tests or () if isinstance(test, schema.CallModel)]
+    inputs: list[dict[str, Json]] = [
+        {"args": call.args} if call.argument is None else {"args": call.args, "argument": call.argument} for call in calls
+    ]
+    tests = tuple(ProgramTest(_json_text(given), _json_text(call.expected)) for given, call in zip(inputs, calls, strict=True))
+    stated: dict[str, Json] = {
+        "function": function,
+        "tests": [{**given, "expected": call.expected} for given, call in zip(inputs, calls, strict=True)],
+    }
+    if content.prelude is not None:
+        stated["prelude"] = content.prelude
+    digest = digest_fields(stated, checker)
+    return CodeReference(tests, checker, digest=digest, function=function, prelude=content.prelude or "")
+
+
+def _json_text(value: Json) -> str:
+    """JSON in ASCII, the keys of objects in the order in which they came: a dict is iterated in it."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def _checker(checker: str | CheckerModel) -> Checker:

@@ -18,14 +18,17 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from reward_service.scoring.language_codes import model_label
+from reward_service.scoring.programs.harness import is_entry_point
 from reward_service.server.bounds import Bounds
-from reward_service.server.checker_schema import CheckerSpec
+from reward_service.server.checker_schema import CheckerModel, CheckerSpec
 from reward_service.server.wire import TAG, NotYet, Wire, bounds_in, one_of
 
 MAX_ID_CHARACTERS = 1024
 MAX_ANSWERS = 256
 MAX_CHOICES = 256
 MAX_LANGUAGES = 32
+MAX_ARGUMENTS = 256
 MAX_TOKENS = 1_000_000_000
 MAX_DRAW = 1_000_000
 MIN_CPU_S = 0.01
@@ -61,6 +64,14 @@ def _within_deadline(value: float, info: ValidationInfo) -> float:
     if value > bounds_in(info).max_deadline_s:
         raise _above(bounds_in(info).max_deadline_s)
     return value
+
+
+def _known_language(code: str) -> str:
+    """The label by which the language model knows it: another one would cost every rollout the language term."""
+    label = model_label(code)
+    if label is None:
+        raise PydanticCustomError("unknown_language", "must be the ISO 639 code of a language that the model lid.176 knows")
+    return label
 
 
 def _not_yet_priority(value: str) -> str:
@@ -106,6 +117,36 @@ class TestModel(Wire):
     stdout: TestText
 
 
+class CallModel(Wire):
+    """One call of a function: its arguments and what it returns, or what an argument holds after it."""
+
+    args: Annotated[list[Any], Field(max_length=MAX_ARGUMENTS)]
+    expected: Any
+    argument: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _argument_is_there(self) -> Self:
+        if self.argument is not None and self.argument >= len(self.args):
+            raise PydanticCustomError("no_argument", "`argument` must be the place of one of `args`, counted from 0")
+        return self
+
+
+def _test_kind(value: object) -> str:
+    return TAG + ("call" if isinstance(value, dict) and ("args" in value or "expected" in value) else "program")
+
+
+AnyTest = Annotated[Annotated[TestModel, Tag(TAG + "program")] | Annotated[CallModel, Tag(TAG + "call")], Discriminator(_test_kind)]
+
+
+def _function_name(value: str) -> str:
+    if not is_entry_point(value):
+        raise PydanticCustomError("function_name", "must be a name such as `solve`, `Solution.solve` or `Solution().solve`")
+    return value
+
+
+FunctionName = Annotated[str, AfterValidator(_function_name)]
+
+
 class MathReferenceModel(Wire):
     """The dataset's answer, or several of which any one is right."""
 
@@ -130,19 +171,37 @@ class TestContentModel(Wire):
 
     __test__ = False
 
-    function: NotYet = None  # what is not yet supported stands first: its refusal explains those of other fields
-    asserts: NotYet = None
-    entry_point: NotYet = None
-    prelude: NotYet = None
-    tests: Annotated[list[TestModel], Field(min_length=1, fail_fast=True)] | None = None
+    function: FunctionName | None = None
+    asserts: str | None = None
+    entry_point: FunctionName | None = None
+    prelude: str | None = None
+    tests: Annotated[list[AnyTest], Field(min_length=1, fail_fast=True)] | None = None
     checker: CheckerSpec = "tokens"
 
     def check_tests(self, bounds: Bounds) -> None:
         """Refuse what is no test set: what is wrong with its fields together."""
+        if self.asserts is not None:
+            _none_of(self, "asserts", "tests", "function", "checker")
+            return
         if self.tests is None:
-            raise PydanticCustomError("missing_tests", "needs `tests`")
+            raise PydanticCustomError("missing_tests", "needs `tests` or `asserts`")
+        kind = TestModel if self.function is None else CallModel
+        if self.function is None:
+            _none_of(self, "tests", "entry_point", "prelude")
+        elif self.checker not in ("tokens", "exact") and not (isinstance(self.checker, CheckerModel) and self.checker.float):
+            raise PydanticCustomError("checker_kind", "the `checker` of a function is `tokens`, `exact` or `float`")
+        if not all(isinstance(test, kind) for test in self.tests):
+            raise PydanticCustomError(
+                "test_kind", "with `function` all `tests` have `args` and `expected`, without it `stdin` and `stdout`"
+            )
         if len(self.tests) > bounds.max_tests:
             raise PydanticCustomError("above_maximum", "more than {maximum} tests", {"maximum": bounds.max_tests})
+
+
+def _none_of(content: TestContentModel, kind: str, *names: str) -> None:
+    stated = [name for name in names if name in content.model_fields_set and getattr(content, name) is not None]
+    if stated:
+        raise PydanticCustomError("not_with", "`{name}` does not go with `{kind}` alone", {"name": stated[0], "kind": kind})
 
 
 class TestSetModel(TestContentModel):
@@ -228,7 +287,9 @@ class GroupModel(Wire):
     group_id: Identifier
     rollouts: Annotated[list[RolloutModel], Field(min_length=1, fail_fast=True)]
     prompt: PromptSpec = None
-    language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$", max_length=35)] | None = None
+    language: (
+        Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$", max_length=35), AfterValidator(_known_language)] | None
+    ) = None
 
 
 class MathGroupModel(GroupModel):

@@ -166,6 +166,50 @@ def test_a_stated_language_stands_in_for_the_prompt() -> None:
     assert (request.groups[0].prompt, request.groups[0].language) == (None, "fr")
 
 
+def test_a_stated_language_is_read_as_the_model_calls_it() -> None:
+    for code, label in (("fra", "fr"), ("pt-BR", "pt"), ("cmn", "zh"), ("nob", "no")):
+        assert read({**body(language=code), "scheme": "magistral"}).groups[0].language == label
+
+
+def test_a_prompt_without_text_is_fine_where_nobody_reads_it() -> None:
+    assert read(body(prompt=[])).groups[0].prompt == ""
+    assert read({**body(prompt="", language="fr"), "scheme": "magistral"}).groups[0].language == "fr"
+
+
+LONG = "x" * 1025
+MESSAGES = [
+    ({"groups": [], "detail": "most"}, "must be 'brief' or 'full'"),
+    ({"groups": [], "deadline_s": 0}, "must be greater than 0"),
+    ({"groups": [], "deadline_s": "1"}, "must be a number"),
+    (body(group_id=LONG), "must have at most 1024 characters"),
+    (body(language="english"), "has a wrong form: it must match ^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$"),
+    (body(language="xx"), "must be the ISO 639 code of a language that the model lid.176 knows"),
+    (body(rollouts=[]), "must not be empty"),
+    (body(rollouts=[{"rollout_id": "0", "completion": "", "completion_tokens": -1}]), "must be at least 0"),
+    (body(rollouts=[{"rollout_id": "0", "completion": "", "completion_tokens": 1.5}]), "must be an integer"),
+    (body(rollouts=[{"rollout_id": "0", "completion": "", "completion_tokens": 2_000_000_000}]), "must be at most 1000000000"),
+    (body(task="choice", reference={"answer": "A", "choices": ["x"] * 257}), "must have at most 256 entries"),
+    (body(task="code", reference={"tests": [{"stdin": "", "stdout": ""}], "languages": [""]}), "must not be empty"),
+    (body(task="code", reference={"tests": [{"stdin": "", "stdout": ""}], "draw": 0}), "must be at least 1"),
+    (body(task="code", reference={"tests": [{"stdin": "", "stdout": ""}], "checker": "fuzzy"}), "must be 'tokens', 'exact' or 'lines'"),
+]
+
+
+@pytest.mark.parametrize(("value", "message"), MESSAGES)
+def test_messages_are_in_the_projects_words(value: Any, message: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        read(value)
+    assert refused.value.message == message
+
+
+@pytest.mark.parametrize("row", rows("refusals.jsonl"))
+def test_no_refusal_is_in_the_librarys_words(row: Any) -> None:
+    with pytest.raises(RequestError) as refused:
+        read(row["body"])
+    for _, message in refusal_of(refused.value):
+        assert not message.startswith(("Input should", "Value error", "String should", "List should")), message
+
+
 def test_too_many_rollouts_are_refused_before_they_are_read() -> None:
     bounds = bounds_of(Settings(max_rollouts=3))
     with pytest.raises(RequestError) as refused:
