@@ -91,6 +91,10 @@ def _reference_step(group: Group) -> Step:
             limits = code.limits
             languages = ", ".join(code.languages) if code.languages else "the server's languages"
             finding = f"{len(code.tests)} tests, of which {draw} are drawn for group {group.group_id!r}; in {languages}"
+            if code.asserts is not None:
+                finding = "asserts, which run in a box of their own and call the program's functions"
+            elif code.function is not None:
+                finding = f"calls of {code.function}: {finding}"
             facts = (
                 ("checker", _checker(code.checker)),
                 ("limits", f"{limits.cpu_s:g} s CPU and {_mib(limits.memory_bytes)} per test, {limits.compile_s:g} s to compile"),
@@ -178,8 +182,12 @@ def _test_line(status: str, test: JsonObject) -> str:
 
 
 def _failure_facts(reference: CodeReference, index: int, test: JsonObject) -> list[tuple[str, str]]:
-    case = reference.tests[index]
-    found = [("  input", _short(case.stdin)), ("  expected", _short(case.stdout)), ("  got", _short(str(test.get("stdout", ""))))]
+    found: list[tuple[str, str]] = []
+    if reference.asserts is None:
+        case = reference.tests[index]
+        found += [("  input", _short(case.stdin)), ("  expected", _short(case.stdout)), ("  got", _short(str(test.get("stdout", ""))))]
+    if test.get("message"):
+        found.append(("  why", _short(str(test["message"]))))
     difference = test.get("difference")
     if isinstance(difference, Mapping):
         place = f"{difference.get('unit')} {difference.get('index')}"
