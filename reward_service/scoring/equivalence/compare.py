@@ -31,7 +31,7 @@ from reward_service.scoring.equivalence.forms import (
     Words,
     render,
 )
-from reward_service.scoring.equivalence.limits import MAX_CHARS
+from reward_service.scoring.equivalence.limits import MAX_CHARS, MAX_CHARS_BEYOND, MAX_SIGNS_BEYOND
 from reward_service.scoring.equivalence.parse import Reading, excluded_value, range_of, read_answer, without_excluded
 from reward_service.scoring.equivalence.references import malformed, unboxed
 from reward_service.scoring.equivalence.relations import assignment, backwards, named_values, same_relations, without_approximations
@@ -110,9 +110,14 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
             finding = _same(gold_form, answer_form)
             if finding.equal:
                 return finding
-    if _BEYOND_GRAMMAR.search(gold.latex + answer.latex) and second_opinion.math_verify_agrees(gold.latex, answer.latex):
+    if _for_second_opinion(gold.latex, answer.latex) and second_opinion.math_verify_agrees(gold.latex, answer.latex):
         return Finding(True, "math_verify")
     return finding
+
+
+def _for_second_opinion(*texts: str) -> bool:
+    found = [len(_BEYOND_GRAMMAR.findall(text)) for text in texts]
+    return sum(found) > 0 and max(found) <= MAX_SIGNS_BEYOND and max(map(len, texts)) <= MAX_CHARS_BEYOND
 
 
 # ---- forms -----------------------------------------------------------------------------------------------------------

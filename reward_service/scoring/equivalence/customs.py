@@ -20,9 +20,13 @@ _BASED = re.compile(
 _LETTER_BASE = range(11, 17)  # where digits may begin with a letter; `A_2` is a name
 _TIME = re.compile(r"(\d{1,2}(?::\d\d)?)\s*(?:\\text\s*\{)?\s*([AaPp])(\.?)\s?[mM]\.?\s*\}?")
 _SPEED = re.compile(r"(-?[\d.,]{1,20})\s*((?:cm|km|mm|mi|ft|in|m)/(?:hr|min|sec|s|h)|(?:cm|km|mm|ft|in|m)/s\s*\^\s*\{?2\}?)")
-_LEADING_ABOUT = re.compile(r"(?:\\approx|~)\s*(?=[\d.\-\\])")
-_BRACKET_PAIR = re.compile(r"([\[\]])([^\[\](){}]*[,;](?:[^\[\](){}]|\{[^{}]*\})*)([\[\]])")
-_ANGLES = re.compile(r"<([^<>]*,[^<>]*)>")
+_LEADING_ABOUT = re.compile(r"(?:\\approx|~|=)\s*(?=[\d.\-\\])")
+_BRACKET_PAIR = re.compile(r"([\[\]])((?:[^\[\](){}]|\{[^{}]*\})*)([\[\]])")
+_PLAIN_LIST = re.compile(r"[\d\s.,;+\-]+")
+_SET_BUILDER = re.compile(r"\\\{\s*[a-z]\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?)?\s*[:|]")
+_NO_RANGE = re.compile(r"[:|{}]|^[^<>]*$")
+_REALS_WITHOUT = re.compile(r"(\\mathbb\s*\{?\s*R\s*\}?)\s*-\s*(?=\\\{)")
+_ANGLES = re.compile(r"<([^<>]*)>")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _PHRASES = {
     "infinity": r"\infty",
@@ -43,8 +47,16 @@ def rewritten(text: str) -> str:
     speed = _SPEED.fullmatch(text)
     if speed:
         return rf"{speed[1]} \text{{{re.sub(r'[ {}]', '', speed[2])}}}"
+    if alone and _PLAIN_LIST.fullmatch(alone[1]):
+        return alone[1].strip()
+    builder = _SET_BUILDER.match(text)
+    if builder and text.endswith("\\}"):
+        condition = text[builder.end() : -2].strip()
+        if not _NO_RANGE.search(condition.replace("\\le ", "<").replace("\\ge ", ">")):
+            return condition
+    text = _REALS_WITHOUT.sub(r"\1 \\setminus ", text)
     vector = _ANGLES.fullmatch(text)
-    if vector:
+    if vector and "," in vector[1]:
         return f"({vector[1]})"
     text = _LEADING_ABOUT.sub("", text) if _LEADING_ABOUT.match(text) else text
     return _BRACKET_PAIR.sub(_turned, text)
@@ -67,4 +79,7 @@ def _based(found: re.Match[str]) -> str | None:
 def _turned(found: re.Match[str]) -> str:
     """`]1, 2[` as `(1, 2)`; a bracket that is not turned round stays."""
     left, inside, right = found.groups()
+    ends = inside.replace(";", ",").split(",")
+    if len(ends) < 2 or not all(end.strip() for end in ends):
+        return found[0]
     return ("(" if left == "]" else "[") + inside + (")" if right == "[" else "]")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
-from reward_service.scoring.equivalence.limits import MAX_DIGITS, MAX_TOKENS, check_count
+from reward_service.scoring.equivalence.limits import MAX_DEPTH, MAX_DIGITS, MAX_TOKENS, check_count
 from reward_service.scoring.equivalence.tokens import NotMath, Token
 
 MINUS_ONE = Number(Fraction(-1))
@@ -57,6 +57,7 @@ class _Reader:
         self._at = 0
         self._in_function = 0
         self._bars = 0
+        self._depth = 0
 
     def peek(self, ahead: int = 0) -> Token:
         """The next token, or the end."""
@@ -121,6 +122,8 @@ class _Reader:
     def _exponent(self) -> Expression:
         if self.peek() in (("op", "-"), ("op", "+")):
             negative = self._take().text == "-"
+            if self.peek() in (("op", "-"), ("op", "+")):
+                raise NotMath("several signs before an exponent")
             value = self._exponent()
             return Product((MINUS_ONE, value)) if negative else value
         value = self._atom()
@@ -167,6 +170,13 @@ class _Reader:
         return token.kind in _ATOM_KINDS or (token.kind == "command" and token.text in _ATOM_COMMANDS) or token.text in ("(", "[", "{")
 
     def _atom(self) -> Expression:
+        self._depth += 1
+        check_count(self._depth, MAX_DEPTH, "max_nesting")
+        value = self._bare_atom()
+        self._depth -= 1
+        return value
+
+    def _bare_atom(self) -> Expression:
         token = self._take()
         match token.kind:
             case "number":

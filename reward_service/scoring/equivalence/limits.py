@@ -9,11 +9,15 @@ import re
 
 MAX_CHARS = 4_000  # of one answer or reference
 MAX_NESTING = 40  # of brackets of all kinds; also bounds the parser's recursion
+MAX_DEPTH = 60  # of what the parser reads inside one another, brackets or not: `\sqrt\sqrt\sqrt 2`
 MAX_DIGITS = 300  # of one number as written
 MAX_TOKENS = 1_500
 MAX_ITEMS = 200  # of one tuple, list, set or matrix
 MAX_POWER_SIGNS = 80
 MAX_POSTFIX_RUN = 3  # `x!!!!` and deeper towers of factorials say nothing that an answer needs
+
+MAX_SIGNS_BEYOND = 3  # integrals, sums and limits in one answer: the reader for them takes seconds over more
+MAX_CHARS_BEYOND = 500
 
 MAX_POWER_BITS = 20_000  # size of an exact integer power's result
 MAX_FACTORIAL = 300  # exact factorials and binomials

@@ -79,6 +79,8 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<![A-Za-z])sq\. ?(?=[a-z])", "square "),
         (r"(?<![A-Za-z])cu\. ?(?=[a-z])", "cubic "),
         (r"\{([^{}\\]*)\\choose(?![A-Za-z])([^{}\\]*)\}", r"\\binom{\1}{\2}"),
+        (r"\{([^{}\\]*)\\over(?![A-Za-z])([^{}\\]*)\}", r"\\frac{\1}{\2}"),
+        (r"\\[lc]?dots(?![A-Za-z])|\.\.\.(?=\s*,)", r"\\ldots "),
         (r" {2,}", " "),
     )
 )

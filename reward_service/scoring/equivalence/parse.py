@@ -36,7 +36,7 @@ from reward_service.scoring.equivalence.limits import MAX_ITEMS, LimitExceeded, 
 from reward_service.scoring.equivalence.normalize import normalize, plain_words
 from reward_service.scoring.equivalence.short_words import short_word
 from reward_service.scoring.equivalence.tokens import KNOWN_WORDS, MAX_LETTERS, NotMath, Token, tokenize
-from reward_service.scoring.equivalence.units import is_unit_word, unit_name
+from reward_service.scoring.equivalence.units import is_unit_word, scaled, unit_name
 
 _SPACE = re.compile(r"(?<![0-9A-Za-z.])\s+|\s+(?![0-9A-Za-z.])")  # `1 2` is not `12`
 
@@ -293,9 +293,12 @@ def _quantity(tokens: Sequence[Token]) -> Form:
     elif len(tokens) > 1 and tokens[0].kind == "text" and tokens[0].text in ("euro", "pound"):
         unit, tokens = tokens[0].text, tokens[1:]
     tokens, after = _unit_after(tokens)
+    scale, after = scaled(after)
     if after and unit and after != unit:
         raise NotMath("two units")
     expression = read_expression(tokens)
+    if scale != 1:
+        expression = Product((expression, Number(Fraction(scale))))
     return Value(_negated(expression), unit or after, "" if unit or after else short_word(tokens))
 
 

@@ -89,13 +89,15 @@ def _text(body: str, tokens: list[Token]) -> None:
 def _word(word: str, tokens: list[Token]) -> None:
     if word in _SEPARATING:
         tokens.append(Token("comma", word))
+    elif word in UNITS and tokens and tokens[-1].kind == "number":
+        tokens.append(Token("text", word))
     elif word in FUNCTIONS or word in _ALIASES:
         tokens.append(Token("function", _ALIASES.get(word, word)))
     elif word in _CONSTANTS:
         tokens.append(Token("constant", _CONSTANTS[word]))
     elif word == "sqrt":
         tokens.append(Token("command", "sqrt"))
-    elif len(word) > MAX_LETTERS or (word in UNITS and tokens and tokens[-1].kind == "number"):
+    elif len(word) > MAX_LETTERS:
         tokens.append(Token("text", word))
     else:
         tokens.append(Token("run" if len(word) > 1 else "letter", word))

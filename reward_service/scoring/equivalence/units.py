@@ -37,3 +37,13 @@ _MAX_UNIT_WORDS = 4
 def is_unit_word(words: str) -> bool:
     """A short noun may be a unit; words that say something about the value are not."""
     return len(words.split()) <= _MAX_UNIT_WORDS and not _NO_UNIT.search(words.casefold())
+
+
+_SCALES = {"dozen": 12, "hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+
+
+def scaled(unit: str) -> tuple[int, str]:
+    """What a unit's first word multiplies by, and the unit: `million dollars` is 1,000,000 and `dollar`."""
+    first, _, rest = unit.partition(" ")
+    scale = _SCALES.get(first) or _SCALES.get(first.removesuffix("s"))
+    return (scale, unit_name(rest) if rest else "") if scale else (1, unit)
