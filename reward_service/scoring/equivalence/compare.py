@@ -34,7 +34,14 @@ from reward_service.scoring.equivalence.forms import (
 from reward_service.scoring.equivalence.limits import MAX_CHARS, MAX_CHARS_BEYOND, MAX_SIGNS_BEYOND
 from reward_service.scoring.equivalence.parse import Reading, excluded_value, range_of, read_answer, without_excluded
 from reward_service.scoring.equivalence.references import malformed, unboxed
-from reward_service.scoring.equivalence.relations import assignment, backwards, named_values, same_relations, without_approximations
+from reward_service.scoring.equivalence.relations import (
+    assignment,
+    backwards,
+    is_named_list,
+    named_values,
+    same_relations,
+    without_approximations,
+)
 from reward_service.scoring.equivalence.short_words import is_short_word, same_letters
 
 MAX_FORM_CHARS = 500
@@ -137,7 +144,8 @@ def _same(gold: Form, answer: Form) -> Finding:
         return _against_relation(gold, answer)
     if isinstance(gold, Relation):
         return _relation_against(gold, answer)
-    gold, answer = named_values(gold), named_values(answer)
+    both_named = is_named_list(gold) and is_named_list(answer)
+    gold, answer = named_values(gold, both_named), named_values(answer, both_named)
     if is_short_word(gold) or is_short_word(answer):
         return Finding(same_letters(_only_element(gold), _only_element(answer)), "letters")
     if isinstance(gold, Value) and isinstance(answer, Value):

@@ -22,6 +22,7 @@ _TIME = re.compile(r"(\d{1,2}(?::\d\d)?)\s*(?:\\text\s*\{)?\s*([AaPp])(\.?)\s?[m
 _SPEED = re.compile(r"(-?[\d.,]{1,20})\s*((?:cm|km|mm|mi|ft|in|m)/(?:hr|min|sec|s|h)|(?:cm|km|mm|ft|in|m)/s\s*\^\s*\{?2\}?)")
 _LEADING_ABOUT = re.compile(r"(?:\\approx|~|=)\s*(?=[\d.\-\\])")
 _BRACKET_PAIR = re.compile(r"([\[\]])((?:[^\[\](){}]|\{[^{}]*\})*)([\[\]])")
+_LEADING_MINUS = re.compile(r"(?:negative|minus)\s+(?=[\d.\\])", re.IGNORECASE)
 _PLAIN_LIST = re.compile(r"[\d\s.,;+\-]+")
 _SET_BUILDER = re.compile(r"\\\{\s*[a-z]\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?)?\s*[:|]")
 _NO_RANGE = re.compile(r"[:|{}]|^[^<>]*$")
@@ -58,6 +59,7 @@ def rewritten(text: str) -> str:
     vector = _ANGLES.fullmatch(text)
     if vector and "," in vector[1]:
         return f"({vector[1]})"
+    text = "-" + text[minus.end() :] if (minus := _LEADING_MINUS.match(text)) else text
     text = _LEADING_ABOUT.sub("", text) if _LEADING_ABOUT.match(text) else text
     return _BRACKET_PAIR.sub(_turned, text)
 

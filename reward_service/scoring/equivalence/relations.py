@@ -79,9 +79,17 @@ def _is_compound_name(form: Form) -> bool:
     return False
 
 
-def named_values(form: Form) -> Form:
-    r"""A list of assignments as what it says: `x = 1, x = 2` is the list of 1 and 2, `x = 1, y = 2` the pair."""
-    if not isinstance(form, Collection) or form.kind != "list" or not all(isinstance(item, Relation) for item in form.items):
+def is_named_list(form: Form) -> bool:
+    """Whether it is a list of relations, as `x = 1, y = 2`."""
+    return isinstance(form, Collection) and form.kind == "list" and all(isinstance(item, Relation) for item in form.items)
+
+
+def named_values(form: Form, keep_names: bool) -> Form:
+    r"""A list of assignments as what it says: `x = 1, x = 2` is the list of 1 and 2, `x = 1, y = 2` the pair.
+
+    Only names in alphabetical order are a pair: which order `(m, b)` has, the names do not say. With `keep_names` none are.
+    """
+    if not isinstance(form, Collection) or not is_named_list(form):
         return form
     assigned = [assignment(item) for item in form.items if isinstance(item, Relation)]
     found = [item for item in assigned if item is not None and item.single_name and len(item.values) == 1]
@@ -91,8 +99,8 @@ def named_values(form: Form) -> Form:
     values = tuple(item.values[0] for item in found)
     if len({name.partition("_")[0] for name in names}) == 1:
         return Collection("list", values)
-    if len(set(names)) == len(names):
-        return Collection("tuple", tuple(value for _, value in sorted(zip(names, values, strict=True), key=lambda pair: pair[0])))
+    if not keep_names and len(set(names)) == len(names) and names == sorted(names):
+        return Collection("tuple", values)
     return form
 
 

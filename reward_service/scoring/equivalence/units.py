@@ -30,7 +30,13 @@ def unit_name(words: str) -> str:
     return _UNIT_NAMES.get(words, _UNIT_NAMES.get(single, single))
 
 
-_NO_UNIT = re.compile(r"\b(?:not?|or|and|if|is|are|otherwise|none|any|all|except|only|than|least|most|more|less|up|about|maybe)\b|[\d=<>]")
+_SAYS_MORE = (
+    "not? or and if is are otherwise none any all except only than least most more less up about maybe to negative one two three four five "
+    "six seven eight nine ten eleven twelve (?:thir|four|fif|six|seven|eigh|nine)teen twenty thirty forty fifty sixty seventy eighty "
+    "ninety half halves thirds? fourths? fifths? sixths? sevenths? eighths? ninths? tenths? hundredths? thousandths? squared cubed doubled "
+    "tripled halved factorial plus minus over modulo mod"
+)
+_NO_UNIT = re.compile(r"\b(?:" + _SAYS_MORE.replace(" ", "|") + r")\b|[\d=<>]")
 _MAX_UNIT_WORDS = 4
 
 
