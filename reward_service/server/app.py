@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
+import socket
+import sys
 from collections.abc import AsyncIterator
 from types import FrameType
 
@@ -14,6 +17,7 @@ from fastapi import FastAPI
 
 import reward_service
 from reward_service.errors import RewardServiceError
+from reward_service.server.http_protocol import BoundedHttp
 from reward_service.server.logs import configure_logs
 from reward_service.server.middleware import Observed, add_error_handlers
 from reward_service.server.openapi import describe
@@ -25,6 +29,7 @@ from reward_service.wiring import Machine, build_machine
 
 KEEP_ALIVE_S = 75  # trainers pause between steps; a new connection for each would cost them more than it costs us to wait
 BACKLOG = 4096  # a step's thousands of connections arrive at once
+CANNOT_START = 3  # exit code, as that of uvicorn where the application does not start
 POLL_S = 0.05
 GRACE_S = 5  # after the drain, for the last bytes of answers
 
@@ -66,16 +71,17 @@ def serve(settings: Settings) -> None:
     """Run the service until a signal stops it: SIGTERM or SIGINT drains it, a second one ends it at once.
 
     Raises:
-        SystemExit: the machine's or the operator's fault: it could not start (status 3), as the log says.
+        SystemExit: the machine's or the operator's fault: it could not start (status 3), as standard error says.
     """
     configure_logs(settings.log_level)
+    listening = _bound(settings.host, settings.port)  # first: workers and sandbox take seconds to start
     app = create_app(settings)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHttp,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -86,7 +92,29 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )
-    _DrainingServer(config, app.state.service).run()
+    with listening:
+        _DrainingServer(config, app.state.service).run([listening])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket of that address; nobody can connect until the server listens, which is when it is ready.
+
+    Raises:
+        SystemExit: the operator's or the machine's fault (status 3); standard error says in one line what to do.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        advice = "stop what listens there, or take another port: --port 8001 (0 takes a free one), or REWARD_PORT"
+        if error.errno != errno.EADDRINUSE:
+            advice = "set host and port to an address of this machine that this user may listen on (--host, --port)"
+        sys.stderr.write(f"cannot listen on {host} port {port}: {error.strerror}; {advice}\n")
+        raise SystemExit(CANNOT_START) from None
+    listening.set_inheritable(False)
+    return listening
 
 
 class _DrainingServer(uvicorn.Server):
@@ -101,6 +129,12 @@ class _DrainingServer(uvicorn.Server):
         """Count the signal: the first one drains, the second cuts off, the third leaves everything."""
         self._signals += 1
         self.force_exit = self._signals > 2
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say where: uvicorn does not where it is given a socket."""
+        await super().startup(sockets)
+        host, port = sockets[0].getsockname()[:2] if sockets else (self.config.host, self.config.port)
+        structlog.get_logger().info(f"Uvicorn running on http://{f'[{host}]' if ':' in host else host}:{port} (Press CTRL+C to quit)")
 
     async def main_loop(self) -> None:
         """Serve until told to stop."""

@@ -142,6 +142,51 @@ def test_what_is_no_http_is_refused(server: Server, text: bytes) -> None:
     assert server.get("/healthz")[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"POST /v1/grade HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 400),
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 200_000 + b"\r\n\r\n", 431),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"X-Many: 1\r\n" * 10_000 + b"\r\n", 431),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\nX-Endless: " + b"a" * 200_000, 431),
+    ],
+    ids=["nonsense", "chunk", "url", "header", "headers", "endless"],
+)
+def test_refusals_of_the_protocol_have_the_one_form(server: Server, text: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(text)
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            while piece := connection.recv(1 << 16):
+                answer += piece
+    head, _, content = answer[answer.rindex(b"HTTP/1.1 4") :].partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert json.loads(content)["error"]["pointer"] == ""
+    assert server.get("/healthz")[0] == 200
+
+
+def test_long_bodies_and_usual_heads_are_no_long_heads(server: Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    for _ in range(3):  # a kept connection: what came before does not count
+        body = json.dumps(choice_body(50, 5000)).encode()
+        connection.request("POST", "/v1/grade", body, {"Content-Type": "application/json", "X-Long": "a" * 30_000})
+        response = connection.getresponse()
+        assert (response.status, len(json.loads(response.read())["grades"])) == (200, 50)
+    connection.close()
+
+
+def test_a_port_that_is_taken_is_told_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environment = {**os.environ, "REWARD_PORT": str(taken.getsockname()[1])}
+        done = subprocess.run([sys.executable, "-c", SERVE], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert "Address already in use; stop what listens there, or take another port" in done.stderr
+
+
 def test_a_disconnect_in_the_middle_leaves_nothing_behind(server: Server) -> None:
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
