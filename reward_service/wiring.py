@@ -15,6 +15,7 @@ from reward_service.effects import Effects, Talker, Task, Workers
 from reward_service.errors import JobKilled, NoSandbox, WorkerLost
 from reward_service.langid import JUDGE_LANGUAGE, MODEL_PATH, LanguageModelUnusable, check_model_file
 from reward_service.records import JsonObject, LanguageFinding
+from reward_service.scoring.equivalence.compare import RULES_VERSION
 from reward_service.settings import Settings
 from reward_service.turns import Turns
 from reward_service.workers import WorkerPool, WorkerStats
@@ -260,6 +261,7 @@ async def _versions(settings: Settings) -> dict[str, str]:
         "python": platform.python_version(),
         "sandbox": settings.sandbox,
         "cpp_standard": settings.cpp_standard,
+        "math_rules": str(RULES_VERSION),
     }
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

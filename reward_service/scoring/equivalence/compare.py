@@ -44,6 +44,7 @@ from reward_service.scoring.equivalence.relations import (
 )
 from reward_service.scoring.equivalence.short_words import is_short_word, same_letters
 
+RULES_VERSION = 1  # of math and choice verdicts, stated in `service.versions`: raise it with any change of one once released
 MAX_FORM_CHARS = 500
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import gzip
-import hashlib
 import json
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -25,49 +23,11 @@ from reward_service.client import (
     ServiceFailed,
     ServiceUnavailable,
     StreamIncomplete,
-    TestSetsMissing,
     Unscored,
     UnscoredError,
 )
-from tests.scripted_service import Reply, Service, scripted_service
-
-TERMS = {"format": 0.1, "correctness": 0.9, "length": 0.0, "language": 0.1}
-RIGHT = {
-    "group_id": "g", "rollout_id": "0", "outcome": "correct", "reward": 1.1, "correctness": 1.0, "terms": TERMS, "detail": {"answer": "4"},
-}  # fmt: skip
-LOST = {
-    "group_id": "g", "rollout_id": "1", "outcome": "unscored", "reward": None, "correctness": None,
-    "terms": dict.fromkeys(TERMS), "detail": {"reason": "deadline"},
-}  # fmt: skip
-GROUP = {
-    "group_id": "g", "task": "math", "prompt": "2 + 2?", "reference": {"answer": "4"},
-    "rollouts": [{"rollout_id": "0", "completion": "<think>\ud800</think>\\boxed{4}"}],
-}  # fmt: skip
-
-
-def answer_of(*grades: dict[str, Any]) -> bytes:
-    return json.dumps({"grades": grades, "groups": [{"group_id": "g"}], "scheme": {"name": "magistral"}, "service": {}}).encode()
-
-
-def lines_of(*entries: dict[str, Any]) -> bytes:
-    return b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    with scripted_service() as service:
-        yield service
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "FIRST_PAUSE_S", 0.01)
-
-
-@pytest.fixture
-def client(service: Service) -> Iterator[RewardClient]:
-    with RewardClient(service.url, "s3cret", total_s=5) as client:
-        yield client
+from tests.client.answers import GROUP, LOST, RIGHT, TERMS, answer_of, lines_of
+from tests.scripted_service import Reply, Service
 
 
 def test_grades_come_back_as_records(service: Service, client: RewardClient) -> None:
@@ -414,76 +374,3 @@ def test_no_error_carries_the_key(service: Service, client: RewardClient) -> Non
 
 
 # ---- test sets -------------------------------------------------------------------------------------------------------
-
-TEST_SET = {"tests": [{"stdout": "6\n", "stdin": "\udcff"}], "checker": "lines"}
-TEST_SET_BYTES = b'{"checker":"lines","tests":[{"stdin":"\\udcff","stdout":"6\\n"}]}'
-NAME = "sha256:" + hashlib.sha256(TEST_SET_BYTES).hexdigest()
-PATH = "/v1/testsets/" + NAME.partition(":")[2]
-
-
-def missing(*names: str) -> Reply:
-    entry = {"pointer": "/groups/0/reference/testset", "message": "no such test set is here: upload it"}
-    return Reply(424, json.dumps({"error": entry, "missing": names}).encode())
-
-
-def calls(service: Service) -> list[tuple[str, str]]:
-    return [(seen.method, seen.path) for seen in service.seen]
-
-
-def test_a_test_set_is_uploaded_once(service: Service, client: RewardClient) -> None:
-    service.replies = [Reply(404), Reply(201), Reply(200)]
-    assert client.put_testset(TEST_SET) == NAME == client.put_testset(TEST_SET_BYTES) == client_module.testset_name(TEST_SET)
-    assert calls(service) == [("HEAD", PATH), ("PUT", PATH), ("HEAD", PATH)]
-    sent = service.seen[1]
-    assert sent.body == TEST_SET_BYTES
-    assert (sent.headers["Content-Type"], sent.headers["Authorization"]) == ("application/json", "Bearer s3cret")
-    assert len({seen.port for seen in service.seen}) == 1
-
-
-def test_a_big_test_set_is_compressed_and_named_by_its_plain_bytes(service: Service, client: RewardClient) -> None:
-    service.replies = [Reply(404), Reply(503, headers={"Retry-After": "0"}), Reply(201)]
-    big = {"tests": [{"stdin": "x" * 100_000, "stdout": ""}]}
-    name = client.put_testset(big)
-    sent = service.seen[2]
-    assert sent.headers["Content-Encoding"] == "gzip"
-    assert name == "sha256:" + hashlib.sha256(gzip.decompress(sent.body)).hexdigest()
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_what_is_missing_is_uploaded_and_the_request_repeated(service: Service, client: RewardClient, stream: bool) -> None:
-    end = Reply(body=lines_of({"type": "grade", **RIGHT}, {"type": "end"}), chunked=True) if stream else Reply(body=answer_of(RIGHT))
-    service.replies = [missing(NAME), Reply(404), Reply(201), end]
-    call = client.stream if stream else client.grade
-    result = call([GROUP], testsets={NAME: TEST_SET, "sha256:other": {}})
-    grades = list(result) if stream else result.grades  # type: ignore[attr-defined, call-overload]
-    assert [grade.outcome for grade in grades] == ["correct"]
-    assert calls(service) == [("POST", "/v1/grade"), ("HEAD", PATH), ("PUT", PATH), ("POST", "/v1/grade")]
-    assert service.seen[0].body == service.seen[3].body
-
-
-def test_what_is_missing_and_was_not_given_is_said(service: Service, client: RewardClient) -> None:
-    service.replies = [missing(NAME, "sha256:00")]
-    with pytest.raises(TestSetsMissing) as refused:
-        client.grade([GROUP], testsets={NAME: TEST_SET})
-    assert refused.value.missing == (NAME, "sha256:00")
-    assert refused.value.pointer == "/groups/0/reference/testset"
-    assert calls(service) == [("POST", "/v1/grade")]
-
-
-def test_a_service_that_forgets_at_once_is_given_up(service: Service, client: RewardClient) -> None:
-    service.replies = [missing(NAME), Reply(200), *[missing(NAME), Reply(200)] * 2, missing(NAME)]
-    with pytest.raises(TestSetsMissing):
-        client.grade([GROUP], testsets={NAME: TEST_SET})
-    assert calls(service).count(("POST", "/v1/grade")) == client_module.UPLOAD_ROUNDS
-
-
-def test_a_test_set_under_another_name_is_an_error_of_the_caller(service: Service, client: RewardClient) -> None:
-    service.replies = [missing("sha256:00"), Reply(200)]
-    with pytest.raises(ValueError, match="another one"):
-        client.grade([GROUP], testsets={"sha256:00": TEST_SET})
-
-
-def test_no_room_for_a_test_set_is_the_services_fault(service: Service, client: RewardClient) -> None:
-    service.replies = [Reply(404), Reply(507)]
-    with pytest.raises(ServiceFailed, match="507"):
-        client.put_testset(TEST_SET)
