@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from reward_service.client import RewardClient, TestSetsMissing, testset_name
+from reward_service.client import RewardClient, TestSetsMissing
+from reward_service.client import testset_name as name_of  # under its own name pytest would take it for a test
 from reward_service.settings import environment_name
 from tests.server.doubles import program_body, program_group
 
@@ -277,7 +278,7 @@ def test_an_upload_cut_off_by_a_kill_leaves_no_test_set_and_can_be_repeated(tmp_
 @pytest.mark.isolation
 def test_a_client_uploads_what_the_service_lacks(tmp_path: Path) -> None:
     content = {"tests": [{"stdin": f"{number}\n", "stdout": f"{2 * number}\n"} for number in range(500)]}
-    name = testset_name(content)
+    name = name_of(content)
     rollouts = [{"rollout_id": str(k), "completion": f"```python\nprint(int(input()) * {k})\n```"} for k in (1, 2)]
     group = {"group_id": "g", "task": "code", "reference": {"testset": name}, "rollouts": rollouts}
     with served(testset_folder=tmp_path) as server, RewardClient(f"http://127.0.0.1:{server.port}") as client:
