@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from reward_service.effects import Effects, R, Task
-from reward_service.errors import NotScored
+from reward_service.effects import Effects, R, Talker, Task
+from reward_service.errors import NotScored, WorkerLost
 from reward_service.records import LanguageFinding
 from sandbox.fake import FakeSandbox
-from sandbox.interface import Job, RunResult
+from sandbox.interface import Job, RunnerLost, RunResult, Sandbox
 
 
 class InlineWorkers:
@@ -34,6 +35,32 @@ class BrokenSandbox:
     async def run(self, job: Job, *, started: bool = False) -> AsyncGenerator[RunResult, None]:
         raise self.failure
         yield
+
+
+class DirectSandbox:
+    """A real backend without turns or deadlines, for tests of verifiers; a lost runner is tried again, as in the service."""
+
+    def __init__(self, backend: Sandbox) -> None:
+        self.backend = backend
+        self.losses = 0
+
+    @property
+    def languages(self) -> frozenset[str]:
+        return self.backend.languages
+
+    async def run(self, job: Job, *, started: bool = False) -> AsyncGenerator[RunResult, None]:
+        async with contextlib.aclosing(self.backend.run(job)) as results:
+            async for result in results:
+                yield result
+
+    async def talk(self, conversation: Callable[[Talker, Talker], Awaitable[R]], *jobs: Job) -> R:
+        for _ in range(5):
+            try:
+                async with self.backend.talk(*jobs) as (one, other):
+                    return await conversation(one, other)
+            except RunnerLost:
+                self.losses += 1
+        raise WorkerLost
 
 
 def judge_by(consistent: Callable[[str, str, str], bool]):  # type: ignore[no-untyped-def]
