@@ -7,8 +7,9 @@ output and what the candidate printed, as files; of its run nothing but the exit
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reward_service.effects import Effects
@@ -21,10 +22,7 @@ from sandbox.languages import canonical_language
 CHECKER_LIMITS = Limits(cpu_s=10.0, memory_bytes=1 << 30, compile_s=60.0)
 MESSAGE_BYTES = 1 << 20  # that a checker may print; nobody reads more than a line of it
 BATCH_BYTES = 1 << 26  # of files are handed over in one job
-FIRST_BATCH = (
-    4  # outputs that are looked at together at first, then as many again and again: a wrong program is seldom run to its end in vain
-)
-GROWTH = 4
+FIRST_BATCH, GROWTH = 4, 4  # outputs looked at together at first, and how much more each time: a wrong program seldom runs to its end
 HELD_BYTES = 1 << 25  # of outputs that wait for the checker
 
 _ARGUMENTS: Mapping[CheckerProtocol, tuple[str, ...]] = {
@@ -73,6 +71,7 @@ class CheckerProgram:
             size = len(encode_text(test.stdin)) + len(encode_text(test.stdout)) + output_bytes(test)
             if size > MAX_INPUT_FILES_BYTES:
                 raise BadReference("a test is too large for a checker that is a program")
+            await asyncio.sleep(0)  # encoding tens of megabytes takes milliseconds
         async with contextlib.aclosing(self._run([(test, encode_text(test.stdout)) for test in tests], started=False)) as results:
             async for place, result in _numbered(results):
                 if result.index is None:
@@ -121,10 +120,26 @@ class CheckerProgram:
                 yield Checked(result, check, self._accepts(check))
 
     async def _run(self, outputs: Sequence[tuple[ProgramTest, bytes]], *, started: bool) -> AsyncGenerator[RunResult, None]:
-        for batch in _batches(self._input(test, output) for test, output in outputs):
+        async for batch in self._batches(outputs):
             async with contextlib.aclosing(self._sandbox.run(replace(self._job, inputs=batch), started=started)) as results:
                 async for result in results:
                     yield result
+
+    async def _batches(self, outputs: Sequence[tuple[ProgramTest, bytes]]) -> AsyncIterator[tuple[TestInput, ...]]:
+        """What one job is given: BATCH_BYTES of files, or a single output that has more."""
+        batch: list[TestInput] = []
+        size = 0
+        for test, output in outputs:
+            given = self._input(test, output)
+            own = len(given.stdin) + sum(map(len, given.files.values()))
+            if batch and size + own > BATCH_BYTES:
+                yield tuple(batch)
+                batch, size = [], 0
+            batch.append(given)
+            size += own
+            await asyncio.sleep(0)
+        if batch:
+            yield tuple(batch)
 
     def _input(self, test: ProgramTest, output: bytes) -> TestInput:
         given, answer = encode_text(test.stdin), encode_text(test.stdout)
@@ -144,17 +159,3 @@ async def _numbered(results: AsyncGenerator[RunResult, None]) -> AsyncGenerator[
     async for result in results:
         yield place, result
         place += 1
-
-
-def _batches(inputs: Iterable[TestInput]) -> Iterator[tuple[TestInput, ...]]:
-    batch: list[TestInput] = []
-    size = 0
-    for test in inputs:
-        own = len(test.stdin) + sum(map(len, test.files.values()))
-        if batch and size + own > BATCH_BYTES:
-            yield tuple(batch)
-            batch, size = [], 0
-        batch.append(test)
-        size += own
-    if batch:
-        yield tuple(batch)
