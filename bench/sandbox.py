@@ -201,10 +201,15 @@ async def main() -> None:
         for number in range(args.rounds):
             for work in WORKLOADS:
                 for workers in (1, 2):
-                    for name, runner in runners.items():
+                    for name, runner in list(runners.items()):
                         count = slow.get(name, args.tests)
                         repeats = work.repeats if name == "namespaces" else 1
-                        speeds = [await rate(runner, work, count, workers) for _ in range(repeats)]
+                        try:
+                            speeds = [await rate(runner, work, count, workers) for _ in range(repeats)]
+                        except (RuntimeError, subprocess.TimeoutExpired) as error:
+                            missing[name] = f"failed at {work.name} x{workers}: {str(error)[:120]}"
+                            del runners[name]
+                            continue
                         seen.setdefault((name, work.name, workers), []).append(statistics.median(speeds))
             print(f"round {number + 1} of {args.rounds} done", file=sys.stderr)
         for container in kept:
