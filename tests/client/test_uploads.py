@@ -18,7 +18,7 @@ from tests.client.answers import GROUP, RIGHT, answer_of, lines_of
 from tests.scripted_service import Reply, Service
 
 TEST_SET = {"tests": [{"stdout": "6\n", "stdin": "\udcff"}], "checker": "lines"}
-TEST_SET_BYTES = b'{"checker":"lines","tests":[{"stdin":"\\udcff","stdout":"6\\n"}]}'
+TEST_SET_BYTES = b'{"tests":[{"stdout":"6\\n","stdin":"\\udcff"}],"checker":"lines"}'
 NAME = "sha256:" + hashlib.sha256(TEST_SET_BYTES).hexdigest()
 PATH = "/v1/testsets/" + NAME.partition(":")[2]
 

@@ -329,6 +329,28 @@ def spelled(content: Any, form: str) -> Iterator[bytes]:
         yield json.dumps(content, indent=1).encode()
 
 
+PROGRAM = {"program": {"language": "cpp", "protocol": "kattis", "main": "b.cc", "files": {"b.cc": "x", "a.h": "y"}}}
+CONTENTS = [
+    {"function": "solve", "tests": [{"args": [[1, 2.0, "\u00e9", None]], "expected": {"b": 1, "a": [True]}}] * 30},
+    {"function": "S.f", "prelude": "import math", "tests": [{"args": [n], "expected": n} for n in range(30)], "checker": {"float": {}}},
+    {"asserts": "check(f)", "prelude": "def check(f):\n    assert f(1)", "entry_point": "f"},
+    {"tests": [{"stdin": str(n), "stdout": str(n)} for n in range(30)], "checker": PROGRAM},
+]
+
+
+@pytest.mark.parametrize("form", ["canonical", "reversed", "spread"])
+@pytest.mark.parametrize("content", CONTENTS)
+async def test_every_kind_of_test_is_the_same_uploaded(serving: Serving, tmp_path: Path, content: dict[str, Any], form: str) -> None:
+    data, digest = packed(b"".join(spelled(content, form)))
+    stated = read_request(json.dumps(program_body(program_group(reference={**content, "draw": 3}))).encode(), BOUNDS).groups
+    uploaded = read_request(json.dumps(program_body(named(digest, draw=3))).encode(), BOUNDS).groups
+    async with serving(testset_folder=str(tmp_path)) as (client, service):
+        assert (await put(client, data)).status_code == 201
+        async with service.test_sets.lease(uploaded) as found:
+            assert found[0].reference.digest == stated[0].reference.digest  # type: ignore[union-attr]
+            assert form == "canonical" or found[0].reference == stated[0].reference  # whose objects have their keys in another order
+
+
 @given(
     tests=st.lists(st.fixed_dictionaries({"stdin": TEXTS, "stdout": TEXTS}), min_size=1, max_size=40),
     checker=st.sampled_from([None, "tokens", "lines", "exact", {"float": {"rel": 0.5}}, {"float": {}}]),
