@@ -62,8 +62,10 @@ class Sandbox(Protocol):
         """
         ...
 
-    async def talk(self, conversation: Callable[[Talker, Talker], Awaitable[R]], *jobs: Job) -> R:
+    async def talk(self, conversation: Callable[[Talker, Talker], Awaitable[R]], *jobs: Job, started: bool = False) -> R:
         """What a conversation with two running programs comes to; it is held anew, with programs started anew, where a runner is lost.
+
+        `started` says the same as in `run`.
 
         Raises:
             NotScored: ours: no isolation here, not started before the deadline, or the runner was lost again and again.

@@ -219,9 +219,9 @@ class _BoundSandbox:
             self._machine.runner_losses += 1
         raise WorkerLost(f"the runner of a program was lost {RUNNER_LOSSES} times")
 
-    async def talk(self, conversation: Callable[[Talker, Talker], Awaitable[R]], *jobs: Job) -> R:
+    async def talk(self, conversation: Callable[[Talker, Talker], Awaitable[R]], *jobs: Job, started: bool = False) -> R:
         """See `effects.Sandbox`."""
-        start_by = self._start_by
+        start_by = None if started else self._start_by
         for _ in range(RUNNER_LOSSES):
             async with self._machine.sandbox_turns.take(self._share, start_by):
                 start_by = None  # it has started: from here on it is bounded by its own limits

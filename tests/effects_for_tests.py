@@ -53,7 +53,7 @@ class DirectSandbox:
             async for result in results:
                 yield result
 
-    async def talk(self, conversation: Callable[[Talker, Talker], Awaitable[R]], *jobs: Job) -> R:
+    async def talk(self, conversation: Callable[[Talker, Talker], Awaitable[R]], *jobs: Job, started: bool = False) -> R:
         for _ in range(5):
             try:
                 async with self.backend.talk(*jobs) as (one, other):

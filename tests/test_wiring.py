@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
 
-from reward_service.effects import Effects, Task
+from reward_service.effects import Effects, Talker, Task
 from reward_service.errors import DeadlineExceeded, JobKilled, NoSandbox, WorkerLost
 from reward_service.langid import LanguageModelUnusable
 from reward_service.settings import Settings
 from reward_service.wiring import RUNNER_LOSSES, Machine, build_machine
-from sandbox.fake import FakeSandbox
+from sandbox.fake import FakeSandbox, FakeSession
 from sandbox.interface import Job, RunnerLost, RunResult, SandboxUnavailable, Status, TestInput
 from tests.server.doubles import BrokenSandbox, InlinePool
 
@@ -138,6 +139,64 @@ async def test_what_has_started_is_run_again_after_the_deadline() -> None:
     first = await anext(run)
     await asyncio.sleep(0.1)
     assert [first.index, *[result.index async for result in run]] == [0, 1, 2, 3]
+
+
+class LosingTalks(FakeSandbox):
+    """Loses its runner while it talks, as often as told."""
+
+    def __init__(self, losses: int) -> None:
+        super().__init__(lambda job, index: RunResult(index, Status.FINISHED))
+        self.losses = losses
+        self.talks = 0
+
+    @contextlib.asynccontextmanager
+    async def talk(self, *jobs: Job) -> AsyncGenerator[tuple[FakeSession | RunResult, ...], None]:
+        self.talks += 1
+        async with super().talk(*jobs) as sessions:
+            yield sessions
+            if self.talks <= self.losses:
+                raise RunnerLost("killed")
+
+
+async def said(one: Talker, other: Talker) -> tuple[bytes, bytes]:
+    assert not isinstance(one, RunResult)
+    assert not isinstance(other, RunResult)
+    return await one.receive(), await other.receive()
+
+
+async def test_a_conversation_holds_a_slot_and_gives_it_back() -> None:
+    machine = await started(FakeSandbox(talker=lambda job: FakeSession([job.source.encode()])))
+
+    async def conversation(one: Talker, other: Talker) -> tuple[bytes, bytes]:
+        assert machine.sandbox_turns.busy == 1
+        return await said(one, other)
+
+    talk = machine.effects("a", soon()).sandbox.talk
+    assert await talk(conversation, JOB, Job("python", "other", ())) == (b"print(input())", b"other")
+    assert machine.sandbox_turns.busy == 0
+
+
+@pytest.mark.parametrize("losses", [0, 1, RUNNER_LOSSES - 1])
+async def test_a_conversation_is_held_again_where_a_runner_is_lost(losses: int) -> None:
+    sandbox = LosingTalks(losses)
+    machine = await started(sandbox)
+    assert await machine.effects("a", soon()).sandbox.talk(said, JOB, JOB) == (b"", b"")
+    assert (sandbox.talks, machine.runner_losses) == (losses + 1, losses)
+
+
+async def test_a_conversation_whose_runner_is_always_lost_is_given_up() -> None:
+    machine = await started(LosingTalks(99))
+    with pytest.raises(WorkerLost):
+        await machine.effects("a", soon()).sandbox.talk(said, JOB, JOB)
+    assert machine.sandbox_turns.busy == 0
+
+
+async def test_a_conversation_starts_before_the_deadline_or_goes_on_after_it() -> None:
+    machine = await started()
+    late = machine.effects("a", asyncio.get_running_loop().time() - 1).sandbox
+    with pytest.raises(DeadlineExceeded):
+        await late.talk(said, JOB, JOB)
+    assert await late.talk(said, JOB, JOB, started=True) == (b"", b"")
 
 
 async def test_without_isolation_the_machine_starts_and_says_why() -> None:

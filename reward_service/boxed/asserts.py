@@ -22,6 +22,9 @@ from reward_service.boxed.sides import Peer
 WHY_CHARACTERS = 400
 ALIASES = {"np": "numpy", "pd": "pandas"}
 CANDIDATE_MODULE = "solution"  # data sets that import the program import it by this name
+# A program's prints, its environment, its modules, its source and its coroutines are in another process.
+OUT_OF_REACH = frozenset("asyncio redirect_stdout redirect_stderr patch getsource getsourcelines currentframe _getframe settrace".split())
+STREAMS = frozenset("stdin stdout stderr".split())
 WELL_KNOWN = ("math", "collections", "itertools", "functools", "copy", "heapq", "bisect", "typing")
 
 
@@ -78,6 +81,21 @@ class Program:
                 return True
         return False
 
+    def out_of_reach(self) -> str:
+        """What the asserts would do to a program in their own process and cannot do from here; nothing where all is well."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, (ast.Await, ast.AsyncFunctionDef)):
+                return "await"
+            if isinstance(node, ast.Name) and node.id in OUT_OF_REACH:
+                return node.id
+            if isinstance(node, ast.Attribute) and (
+                node.attr in OUT_OF_REACH or (node.attr in STREAMS and isinstance(node.ctx, ast.Store))
+            ):
+                return node.attr
+            if isinstance(node, ast.arg) and node.arg in ("capsys", "monkeypatch"):
+                return node.arg
+        return ""
+
     def missing_modules(self) -> list[str]:
         """Modules that the asserts import outside of any `try` and that do not exist here."""
         found = {name for node in _outside_try(self.tree) for name in _imported(node)}
@@ -118,6 +136,8 @@ def prepare_asserts(prelude: str, asserts: str, entry_point: str) -> None:
         program.run_prelude()
         missing = program.missing_modules()
         said = f"the asserts import {', '.join(missing)}, which is not here" if missing else ""
+        if not said and (beyond := program.out_of_reach()):
+            said = f"the asserts use {beyond}, which does not reach a program in another process"
         if not said and not program.foreign_names() and not _imports_candidate(program.tree):
             said = "the asserts use no name that could be the candidate's"
     except BaseException as error:  # noqa: BLE001 - whatever a data set does wrong

@@ -184,6 +184,9 @@ class Peer:
             return item(*args, **kwargs)
         if self.side == "A" and act not in ("iter", "next", "len", "item") and not (act == "get" and self._shown(item, args[0])):
             raise AttributeError(act)
+        if act == "exit":
+            error = None if args[0] is None else self._exception((args[0], (), ""))
+            return bool(item.__exit__(type(error) if error else None, error, None))
         return _ACTS[act](item, *args)
 
     def _shown(self, item: Any, name: str) -> bool:
@@ -193,7 +196,8 @@ class Peer:
 
     # ---- exceptions --------------------------------------------------------------------------------------------------
 
-    def _described(self, error: Exception) -> tuple[Any, ...]:
+    def kinds_of(self, error: BaseException) -> list[Any]:
+        """The classes of an exception as the other side may know them, the nearest first."""
         kinds: list[Any] = []
         for kind in type(error).__mro__:
             if id(kind) in self._numbers:
@@ -202,8 +206,11 @@ class Peer:
                 kinds.append(self._class_names[kind])
             elif getattr(builtins, kind.__name__, None) is kind:
                 kinds.append(kind.__name__)
+        return kinds
+
+    def _described(self, error: Exception) -> tuple[Any, ...]:
         args = [item if type(item) in (int, float, bool, type(None)) else str(item)[:TEXT_CHARACTERS] for item in error.args]
-        return (kinds, args, type(error).__name__)
+        return (self.kinds_of(error), args, type(error).__name__)
 
     def _exception(self, described: Any) -> Exception:
         """The exception that the other side's is here: of the nearest kind that both sides know."""
@@ -317,7 +324,7 @@ _ACTS: dict[str, Any] = {
     "int": int,
     "float": float,
     "enter": lambda item: item.__enter__(),
-    "exit": lambda item: item.__exit__(None, None, None),
+    "holds": lambda item, value: isinstance(value, item),
 }
 
 

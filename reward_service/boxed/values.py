@@ -152,7 +152,7 @@ class Writer:
         if types == {float}:
             code = "d"
         elif types == {int}:
-            bits = max(max(value).bit_length(), (~min(value)).bit_length())
+            bits = max((end if end >= 0 else ~end).bit_length() for end in (min(value), max(value)))
             code = next((code for code, most in _INT_CODES if bits <= most), "")
         else:
             return False

@@ -191,7 +191,7 @@ class AssertProgram:
         """See `DrawnTests`. A stop by the wall clock is tried once more."""
         ending = await self._talk(source)
         if ending.late:
-            ending = await self._talk(source)
+            ending = await self._talk(source, started=True)
         result = replace(ending.result, index=0, stdout=b"")
         if ending.passed:
             yield TestFinding(0, TestStatus.ACCEPTED, result)
@@ -200,7 +200,7 @@ class AssertProgram:
         else:
             yield TestFinding(0, ending.status or _STATUSES[result.status], result, message=ending.message)
 
-    async def _talk(self, source: str) -> Ending:
+    async def _talk(self, source: str, *, started: bool = False) -> Ending:
         reference, nonce = self._reference, secrets.token_hex(16)
         assert reference.asserts is not None
         theirs = harness.candidate_program(boxed_texts(), reference.prelude, source)
@@ -216,7 +216,7 @@ class AssertProgram:
         async def conversation(candidate: Session | RunResult, asserts: Session | RunResult) -> Ending:
             return await converse(candidate, asserts, nonce, 2 * limits.cpu_s + 2, 2 * own.cpu_s + 2)
 
-        return await self._effects.sandbox.talk(conversation, *jobs)
+        return await self._effects.sandbox.talk(conversation, *jobs, started=started)
 
 
 def _talker(program: str, limits: Limits, seed: int) -> Job:

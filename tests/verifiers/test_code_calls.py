@@ -13,12 +13,14 @@ import pytest
 import pytest_asyncio
 
 from reward_service.errors import BadReference
-from reward_service.records import CodeBlock, CodeReference, DetailLevel, ProgramTest, Verdict
+from reward_service.records import CodeBlock, CodeReference, DetailLevel, ProgramTest, TestStatus, Verdict
 from reward_service.server.requests import read_request
 from reward_service.server.service import bounds_of
 from reward_service.settings import Settings
+from reward_service.verifiers import programs_by_call
 from reward_service.verifiers.base import GroupContext
 from reward_service.verifiers.code import CodeVerifier
+from reward_service.verifiers.conversation import Ending
 from sandbox.fake import FakeSandbox, FakeSession
 from sandbox.interface import Job, RunResult, Status
 from sandbox.namespaces.backend import NamespacesConfig, NamespacesSandbox
@@ -232,6 +234,24 @@ async def test_a_reference_that_cannot_be_prepared_is_bad_before_any_program_run
         with pytest.raises(BadReference):
             await CodeVerifier().prepare(reference, CONTEXT, effects(DirectSandbox(sandbox)))
     assert all(PROGRAM not in job.source for job in sandbox.jobs)
+
+
+async def test_a_conversation_that_was_too_slow_is_held_once_more_whatever_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a program does after it has started must not leave it without a verdict."""
+    starts: list[bool] = []
+
+    class Recording(DirectSandbox):
+        async def talk(self, conversation: Any, *jobs: Job, started: bool = False) -> Any:
+            starts.append(started)
+            return await super().talk(conversation, *jobs, started=started)
+
+    async def slow(*_: object) -> Ending:
+        return Ending(status=TestStatus.TIME_LIMIT_EXCEEDED, late=True)
+
+    monkeypatch.setattr(programs_by_call, "converse", slow)
+    verdict = await judged(Recording(boxes(saying(b"L"), passing)), ASSERTS, PROGRAM)
+    assert starts == [False, True]
+    assert verdict.brief["first_failure"] == {"index": 0, "status": "time_limit_exceeded"}
 
 
 @pytest.mark.parametrize("reference", [FUNCTION, ASSERTS])
