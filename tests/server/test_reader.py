@@ -339,7 +339,7 @@ async def test_little_memory_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> No
     )
     poor = BodyReader(bounds_of(Settings(max_body_bytes=64 << 20)))
     await poor.start()
-    group = {"group_id": "a", "task": "code", "reference": {"tests": [{"stdin": "", "stdout": "x"}] * 500_000}, "rollouts": [{}]}
+    group = {"group_id": "a", "task": "code", "reference": {"tests": [{"stdin": "", "stdout": "x"}] * 900_000}, "rollouts": [{}]}
     with body_of(json.dumps({"groups": [group]}).encode()) as body, pytest.raises(RequestError) as refused:
         await poor.read(body)
     assert refused.value.status == 413
