@@ -46,7 +46,7 @@ class Results:
 
 def run_call(prelude: str, program: str, path: str, limit: int) -> None:
     """Load, call, answer, end."""
-    request = json.loads(os.fdopen(os.dup(0), "rb").read())
+    request = json.loads(_all_of(0).decode())
     channel = os.dup(1)
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
@@ -64,6 +64,13 @@ def run_call(prelude: str, program: str, path: str, limit: int) -> None:
         end_with(error)
     _send(channel, answer)
     os._exit(0)
+
+
+def _all_of(descriptor: int) -> bytes:
+    parts = []
+    while part := os.read(descriptor, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _send(channel: int, data: bytes) -> None:

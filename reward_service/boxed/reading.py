@@ -6,7 +6,7 @@ import collections
 import operator
 import struct
 import types
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reward_service.boxed.values import Refused, items_of
 
@@ -24,20 +24,22 @@ class Ref:
         self.id = id
 
 
-class Resolver(Protocol):
-    """What a side makes of classes, names and handles that the other side names."""
+if TYPE_CHECKING:
 
-    def shell(self, class_name: str) -> Any:
-        """An instance of a class of the prelude without its content; None where its content must be there first. Raises Refused."""
-        ...
+    class Resolver(Protocol):
+        """What a side makes of classes, names and handles that the other side names."""
 
-    def instance(self, class_name: str, base: Any) -> Any:
-        """An instance of a class of the prelude that inherits a value that never changes. Raises Refused."""
-        ...
+        def shell(self, class_name: str) -> Any:
+            """An instance of a class of the prelude without its content; None where its content must be there first. Raises Refused."""
+            ...
 
-    def named(self, kind: str, slots: list[Any]) -> Any:
-        """What kinds c, e, g, E and h name. Raises Refused."""
-        ...
+        def instance(self, class_name: str, base: Any) -> Any:
+            """An instance of a class of the prelude that inherits a value that never changes. Raises Refused."""
+            ...
+
+        def named(self, kind: str, slots: list[Any]) -> Any:
+            """What kinds c, e, g, E and h name. Raises Refused."""
+            ...
 
 
 class Reader:

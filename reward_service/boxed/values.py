@@ -21,7 +21,7 @@ import collections
 import struct
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 MAX_DEPTH = 200  # of lists, tuples, sets and dicts in one another; chains of instances (linked lists) may be longer
 PACKED_FROM = 8
@@ -58,16 +58,18 @@ class Refused(Exception):
     """A value that cannot cross: too deep, too big, or malformed."""
 
 
-class World(Protocol):
-    """What a side knows beside plain values: classes of the prelude, names of the standard library, objects that stay where they are."""
+if TYPE_CHECKING:  # a protocol takes longer to define than most programs to run
 
-    def special(self, value: Any) -> tuple[str, Iterable[Any]] | None:
-        """(kind, slots) of a class or instance of the prelude, or of something of the standard library; None for anything else."""
-        ...
+    class World(Protocol):
+        """What a side knows beside plain values: classes of the prelude, names of the library, objects that stay where they are."""
 
-    def handle(self, value: Any) -> Iterable[Any]:
-        """The slots of a handle."""
-        ...
+        def special(self, value: Any) -> tuple[str, Iterable[Any]] | None:
+            """(kind, slots) of a class or instance of the prelude, or of something of the standard library; None for anything else."""
+            ...
+
+        def handle(self, value: Any) -> Iterable[Any]:
+            """The slots of a handle."""
+            ...
 
 
 class _Open:

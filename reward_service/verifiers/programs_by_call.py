@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import functools
 import importlib.resources
+import importlib.util
 import json
+import marshal
 import secrets
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
@@ -20,6 +22,7 @@ from reward_service.effects import Effects
 from reward_service.errors import BadReference
 from reward_service.records import CheckerName, CodeReference, FloatTolerance, Json, ProgramTest, TestStatus
 from reward_service.scoring.programs import harness
+from reward_service.scoring.programs.harness import Driver
 from reward_service.scoring.programs.literals import Malformed, Mismatch, Value, compare_value, read_value, shown
 from reward_service.scoring.programs.testcases import encode_text
 from reward_service.verifiers.code_findings import STATUSES, TestFinding, program_seed
@@ -42,10 +45,18 @@ _STATUSES: Mapping[Status, TestStatus] = {**STATUSES, Status.FINISHED: TestStatu
 
 
 @functools.cache
-def boxed_texts() -> dict[str, str]:
-    """The modules that run inside of boxes, by name."""
+def driver_text(driver: Driver) -> str:
+    """The text of a driver."""
     folder = importlib.resources.files("reward_service.boxed")
-    return {name: folder.joinpath(f"{name}.py").read_text(encoding="utf-8") for name in harness.MODULES}
+    return harness.driver_text(driver, {name: folder.joinpath(f"{name}.py").read_text(encoding="utf-8") for name in driver.modules})
+
+
+@functools.cache
+def driver_files(driver: Driver) -> Mapping[str, bytes]:
+    """The files of a driver in a box: code for interpreters of this one's version, and text for others."""
+    text = driver_text(driver)
+    code = marshal.dumps(compile(text, harness.DRIVER, "exec", optimize=2))
+    return {f"{harness.DRIVER}.pyc": importlib.util.MAGIC_NUMBER + bytes(12) + code, f"{harness.DRIVER}.txt": text.encode()}
 
 
 # ---- function tests --------------------------------------------------------------------------------------------------
@@ -89,7 +100,7 @@ class FunctionTests:
         assert reference.function is not None
         inputs = tuple(TestInput(encode_text(test.stdin), _result_bytes(test) + FRAME_BYTES) for test in self._tests)
         limit = max(map(_result_bytes, self._tests))
-        program = harness.call_program(boxed_texts(), reference.prelude, source, reference.function, limit)
+        program = harness.call_program(driver_text(Driver.CALL), reference.prelude, source, reference.function, limit)
         limits = reference.limits
         job = Job(LANGUAGE, program, inputs, Limits(limits.cpu_s, limits.memory_bytes, limits.compile_s), program_seed(source))
         async with contextlib.aclosing(self._effects.sandbox.run(job)) as results:
@@ -203,14 +214,16 @@ class AssertProgram:
     async def _talk(self, source: str, *, started: bool = False) -> Ending:
         reference, nonce = self._reference, secrets.token_hex(16)
         assert reference.asserts is not None
-        theirs = harness.candidate_program(boxed_texts(), reference.prelude, source)
-        ours = harness.asserts_program(boxed_texts(), nonce, reference.prelude, reference.asserts, reference.entry_point)
+        theirs = harness.candidate_program(reference.prelude, source)
+        ours = harness.asserts_program(nonce, reference.prelude, reference.asserts, reference.entry_point)
         own = _asserts_limits(reference)
         limits = reference.limits
         net_s = 2 * (limits.cpu_s + own.cpu_s) + 4
         jobs = (
-            _talker(theirs, Limits(limits.cpu_s, limits.memory_bytes, limits.compile_s, wall_s=net_s), program_seed(source)),
-            _talker(ours, replace(own, wall_s=net_s + 2), _seed_of(reference)),
+            _talker(
+                theirs, Limits(limits.cpu_s, limits.memory_bytes, limits.compile_s, wall_s=net_s), program_seed(source), Driver.CANDIDATE
+            ),
+            _talker(ours, replace(own, wall_s=net_s + 2), _seed_of(reference), Driver.ASSERTS),
         )
 
         async def conversation(candidate: Session | RunResult, asserts: Session | RunResult) -> Ending:
@@ -219,8 +232,8 @@ class AssertProgram:
         return await self._effects.sandbox.talk(conversation, *jobs, started=started)
 
 
-def _talker(program: str, limits: Limits, seed: int) -> Job:
-    return Job(LANGUAGE, program, (TestInput(b"", TALK_BYTES),), limits, seed)
+def _talker(program: str, limits: Limits, seed: int, driver: Driver) -> Job:
+    return Job(LANGUAGE, program, (TestInput(b"", TALK_BYTES),), limits, seed, driver_files(driver))
 
 
 def _asserts_limits(reference: CodeReference) -> Limits:
@@ -234,8 +247,8 @@ def _seed_of(reference: CodeReference) -> int:
 
 
 async def _try_alone(prelude: str, asserts: str, entry_point: str, reference: CodeReference, effects: Effects) -> None:
-    program = harness.preparation_program(boxed_texts(), prelude, asserts, entry_point)
-    job = Job(LANGUAGE, program, (TestInput(b""),), _asserts_limits(reference), _seed_of(reference))
+    program = harness.preparation_program(prelude, asserts, entry_point)
+    job = Job(LANGUAGE, program, (TestInput(b""),), _asserts_limits(reference), _seed_of(reference), driver_files(Driver.ASSERTS))
     async with contextlib.aclosing(effects.sandbox.run(job)) as results:
         result = await anext(results)
     if result.status is not Status.FINISHED:

@@ -72,6 +72,14 @@ class TestTable:
         if "index" in row:
             assert failure["index"] == row["index"]
 
+    @pytest.mark.parametrize("id", ["fn-sum", "as-check", "as-check-wrong", "as-prelude-raises"])
+    async def test_an_interpreter_of_another_version_reads_the_drivers_text(
+        self, sandbox: DirectSandbox, id: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("importlib.util.MAGIC_NUMBER", b"\0\0\r\n")
+        monkeypatch.setattr(programs_by_call, "driver_files", programs_by_call.driver_files.__wrapped__)
+        await self.test_verdict(sandbox, next(row for row in ROWS if row["id"] == id))
+
     async def test_a_detail_says_where_a_result_is_wrong(self, sandbox: DirectSandbox) -> None:
         reference = reference_of({"function": "f", "tests": [{"args": [], "expected": {"a": [1, 2]}}]})
         verdict = await judged(sandbox, reference, "def f():\n    return {'a': (1, 3)}\n")

@@ -6,20 +6,43 @@ program of another box, or compared on this side. Texts of others stand in strin
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Mapping
 
-# Which modules of `reward_service.boxed` a driver consists of, in the order in which they need one another.
-_CALL = ("values", "loading", "calls")
-_PEER = ("channel", "values", "reading", "remotes", "sides")
-_CANDIDATE = (*_PEER, "loading", "candidate")
-_ASSERTS = (*_PEER, "asserts")
-MODULES = tuple(dict.fromkeys((*_CALL, *_CANDIDATE, *_ASSERTS)))
+DRIVER = "boxed_driver"  # the module's name, and its files' in the box: .pyc and .txt
+
+
+class Driver(enum.Enum):
+    """A driver: which modules of `reward_service.boxed` it consists of, in the order in which they need one another, what it imports."""
+
+    CALL = (("values", "loading", "calls"), "")
+    CANDIDATE = (
+        ("channel", "values", "reading", "remotes", "sides", "loading", "candidate"),
+        "collections, io, operator, os, random, re, struct, sys, types, typing",
+    )
+    ASSERTS = (
+        ("channel", "values", "reading", "remotes", "sides", "asserts"),
+        "ast, collections, io, operator, os, random, re, struct, sys, types, typing",
+    )
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names of its modules."""
+        return tuple(self.value[0])
+
 
 _OWN_IMPORT = re.compile(r"^from (?:__future__|reward_service\.boxed\.\w+) import .*\n", re.MULTILINE)
 _ENTRY_POINT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\(\))?(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
-
-Texts = Mapping[str, str]
+# The first line has the sandbox import what the driver needs once for all tests.
+_PROGRAM = """import {imports}
+try:
+    from {driver} import {function}
+except ImportError:
+    with open(f"{{sys.path[0]}}/{driver}.txt", encoding="utf-8") as text:
+        exec(compile(text.read(), "{driver}", "exec"))
+{function}({arguments})
+"""
 
 
 def is_entry_point(path: str) -> bool:
@@ -27,33 +50,48 @@ def is_entry_point(path: str) -> bool:
     return len(path) <= 200 and _ENTRY_POINT.fullmatch(path) is not None
 
 
-def call_program(texts: Texts, prelude: str, program: str, path: str, result_bytes: int) -> str:
-    """The program of a function test's box: reads `{"args": [...]}` and answers with the result."""
-    return _assembled(texts, _CALL, "run_call", prelude, program, path, result_bytes)
+def driver_text(driver: Driver, texts: Mapping[str, str]) -> str:
+    """The one module that a driver is, of the texts of its modules."""
+    body = "\n".join(_OWN_IMPORT.sub("", texts[name]) for name in driver.modules)
+    return f"from __future__ import annotations\n{body}"
 
 
-def candidate_program(texts: Texts, prelude: str, program: str) -> str:
-    """The program of a candidate's box in an assert program."""
-    return _assembled(texts, _CANDIDATE, "serve_candidate", prelude, program)
+def call_program(driver: str, prelude: str, program: str, path: str, result_bytes: int) -> str:
+    """The program of a function test's box: reads `{"args": [...]}` and answers with the result.
+
+    The driver's text is part of it: the sandbox compiles it once, and runs it in 20 tests. (Imported it costs a test 1.5 ms.)
+    """
+    return f"{driver}\nrun_call({_literals(prelude, program, path, result_bytes)})\n"
 
 
-def asserts_program(texts: Texts, nonce: str, prelude: str, asserts: str, entry_point: str) -> str:
+def candidate_program(prelude: str, program: str) -> str:
+    """The program of a candidate's box in an assert program.
+
+    This driver and the next stand beside their programs as compiled code, since compiling them takes longer than most candidates run,
+    and as text, for an interpreter of another version.
+    """
+    return _program(Driver.CANDIDATE, "serve_candidate", prelude, program)
+
+
+def asserts_program(nonce: str, prelude: str, asserts: str, entry_point: str) -> str:
     """The program of the asserts' box, which sends `V`, the nonce and the verdict last."""
-    return _assembled(texts, _ASSERTS, "run_asserts", nonce, prelude, asserts, entry_point)
+    return _program(Driver.ASSERTS, "run_asserts", nonce, prelude, asserts, entry_point)
 
 
-def preparation_program(texts: Texts, prelude: str, asserts: str, entry_point: str) -> str:
+def preparation_program(prelude: str, asserts: str, entry_point: str) -> str:
     """The program that tries asserts and prelude alone and prints `ok`, or what is wrong with them."""
-    return _assembled(texts, _ASSERTS, "prepare_asserts", prelude, asserts, entry_point)
+    return _program(Driver.ASSERTS, "prepare_asserts", prelude, asserts, entry_point)
 
 
-def _assembled(texts: Texts, modules: tuple[str, ...], function: str, *arguments: str | int) -> str:
-    body = "\n".join(_OWN_IMPORT.sub("", texts[name]) for name in modules)
-    literals = ", ".join(str(argument) if isinstance(argument, int) else quoted(argument) for argument in arguments)
-    return f"from __future__ import annotations\n{body}\n{function}({literals})\n"
+def _program(driver: Driver, function: str, *arguments: str) -> str:
+    return _PROGRAM.format(imports=driver.value[1], driver=DRIVER, function=function, arguments=_literals(*arguments))
+
+
+def _literals(*arguments: str | int) -> str:
+    return ", ".join(str(argument) if isinstance(argument, int) else quoted(argument) for argument in arguments)
 
 
 def quoted(text: str) -> str:
     """A literal that means exactly `text`, its lines as lines: the sandbox looks for imports at their starts, and warms these up."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\r", "\\r").replace("\0", "\\0")
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\r", "\\r").replace("\0", "\\x00")
     return "'''" + escaped.encode("utf-8", "backslashreplace").decode("utf-8") + "'''"

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reward_service.scoring.programs import harness
-from reward_service.verifiers.programs_by_call import boxed_texts
+from reward_service.scoring.programs.harness import Driver
+from reward_service.verifiers.programs_by_call import driver_files, driver_text
 
-TEXTS = boxed_texts()
 HOSTILE = "'''\"\"\"\\\n\\'''; import os\0\r\n\ud800)#"
 PROGRAMS = {
-    "call": lambda text: harness.call_program(TEXTS, text, text, "f", 5),
-    "candidate": lambda text: harness.candidate_program(TEXTS, text, text),
-    "asserts": lambda text: harness.asserts_program(TEXTS, "nonce", text, text, "f"),
-    "preparation": lambda text: harness.preparation_program(TEXTS, text, text, "f"),
+    "call": lambda text: harness.call_program(driver_text(Driver.CALL), text, text, "f", 5),
+    "candidate": lambda text: harness.candidate_program(text, text),
+    "asserts": lambda text: harness.asserts_program("nonce", text, text, "f"),
+    "preparation": lambda text: harness.preparation_program(text, text, "f"),
 }
 
 
@@ -41,12 +41,11 @@ def test_texts_of_others_are_literals(name: str) -> None:
     assert len(tree.body) == len(ast.parse(PROGRAMS[name]("")).body)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_is_whole_and_defines_no_name_twice(name: str) -> None:
-    text = PROGRAMS[name]("")
-    compile(text, name, "exec")
+@pytest.mark.parametrize("driver", Driver)
+def test_a_driver_is_whole_and_defines_no_name_twice(driver: Driver) -> None:
+    text = driver_files(driver)[f"{harness.DRIVER}.txt"].decode()
     tree = ast.parse(text)
-    assert "reward_service.boxed" not in [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert "reward_service" not in [str(node.module).partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     defined = Counter(node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef))
     defined.update(
         target.id
