@@ -30,6 +30,7 @@ mount -t tmpfs -o size=700m none /mnt/root/tmp
 mount -t tmpfs none /mnt/root/dev
 mkdir /mnt/root/dev/shm
 for name in null zero full urandom random; do cp -a /dev/$name /mnt/root/dev/; done
+chown 0:0 /mnt/root/dev/*
 mkdir -p /mnt/root/probes
 cp -r "$1/." /mnt/root/probes/
 mount --bind "$2" "/mnt/root$2"
