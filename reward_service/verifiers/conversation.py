@@ -7,6 +7,7 @@ Only a verdict of the asserts' box, with this run's nonce, ends in a pass, and o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
@@ -14,11 +15,12 @@ from typing import TypeVar
 
 from reward_service.errors import WorkerLost
 from reward_service.records import TestStatus
-from sandbox.interface import RunResult, Session, Status
+from sandbox.interface import RunnerLost, RunResult, Session, Status
 
 FRAME_BYTES = (9 << 20) + 4_096
 TURNS = 250_000  # questions and answers of one conversation
 MESSAGE_CHARACTERS = 600
+LEAVE_S = 1.0  # for a program that has failed already to end by itself
 
 T = TypeVar("T")
 
@@ -130,11 +132,19 @@ async def _verdict(frame: bytes, program: _Speaker, nonce: str) -> Ending:
     if frame[: len(head)] != head or status not in (b"P", *_VERDICTS):
         return Ending(status=TestStatus.WRONG_ANSWER, message="no verdict")
     if status != b"P":
-        return Ending(status=_VERDICTS[status], message=why)
+        return Ending(status=_VERDICTS[status], message=why, result=await _used(program))
     result = await program.end()
     if result.status is Status.FINISHED:
         return Ending(passed=True, result=result)
     return Ending(message="the program did not end when it was over", result=result)
+
+
+async def _used(program: _Speaker) -> RunResult:
+    """What a program that has failed has used, where it ends at once."""
+    with contextlib.suppress(TimeoutError, RunnerLost):
+        async with asyncio.timeout(LEAVE_S):
+            return await program.session.finish()
+    return RunResult(0, Status.RUNTIME_ERROR)
 
 
 async def _asserts_ended(judge: _Speaker) -> Ending:

@@ -18,8 +18,9 @@ from reward_service.records import (
     Violation,
 )
 from reward_service.scoring.scheme import resolve_scheme
-from sandbox.fake import FakeSandbox
+from sandbox.fake import FakeSandbox, FakeSession
 from sandbox.interface import Job, RunResult, Status
+from tests.effects_for_tests import DirectSandbox
 
 FENCE = "```"
 
@@ -145,3 +146,29 @@ async def test_what_is_unscored_says_that_it_is_not_the_completions_fault() -> N
 async def test_other_rollouts_are_the_callers_mistake() -> None:
     with pytest.raises(ValueError, match="values to unpack"):
         await explain_rollout(Group("g", "math", MATH, ()), resolve_scheme("magistral"), effects())
+
+
+async def test_a_call_is_told_with_its_arguments_and_what_came_back() -> None:
+    calls = CodeReference((ProgramTest('{"args":[2]}', "4"),), function="f")
+    sandbox = FakeSandbox(lambda job, index: RunResult(index, Status.FINISHED, stdout=b"R\0\0\0\0i" + (5).to_bytes(8, "big")))
+    group = Group("g", "code", calls, (Rollout("7", f"<think>a</think>\n{FENCE}python\nx\n{FENCE}"),), prompt="en français")
+    told = await explain_rollout(group, resolve_scheme("magistral"), Effects(Inline(), sandbox, judge))
+    assert finding(told, "reference").startswith("code: calls of f: 1 tests")
+    found = facts(told, "verifier")
+    assert (found["  input"], found["  expected"], found["  got"]) == ('{"args":[2]}', "4", "5")
+    assert "got '5', expected '4'" in found["  first difference"]
+
+
+async def test_a_failed_assert_is_told() -> None:
+    def box(job: Job) -> FakeSession:
+        at = job.source.rfind("run_asserts('''")
+        said = b"L" if at < 0 else b"V" + job.source[at + 15 : at + 47].encode() + b"WAssertionError in line 1 of the asserts"
+        return FakeSession([len(said).to_bytes(4, "big") + said])
+
+    sandbox = FakeSandbox(lambda job, index: RunResult(index, Status.FINISHED, stdout=b"ok"), talker=box)
+    effects = Effects(Inline(), DirectSandbox(sandbox), judge)
+    reference = CodeReference((), asserts="assert f(2) == 4")
+    group = Group("g", "code", reference, (Rollout("7", f"<think>a</think>\n{FENCE}python\nx\n{FENCE}"),), prompt="en français")
+    told = await explain_rollout(group, resolve_scheme("magistral"), effects)
+    assert finding(told, "verifier") == "0 of 1 tests run passed; first failure: wrong_answer at test 0"
+    assert facts(told, "verifier")["  why"] == "AssertionError in line 1 of the asserts"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,29 @@ def test_records_of_every_task() -> None:
         draw=None,
         digest=digest_test_set(tests, FloatTolerance(1.0, 1e-6)),
     )
+
+
+def test_records_of_calls_and_asserts() -> None:
+    stated = {
+        "function": "Solution.solve",
+        "tests": [{"args": [{"b": 1, "a": 2**70}, "é"], "expected": None}, {"args": [], "expected": 1.0, "argument": None}],
+        "checker": "exact",
+        "prelude": "import math",
+    }
+    calls = read(body(task="code", reference=stated)).groups[0].reference
+    assert (calls.function, calls.prelude, calls.checker, calls.asserts) == ("Solution.solve", "import math", CheckerName.EXACT, None)
+    assert [json.loads(test.stdin) for test in calls.tests] == [{"args": [{"b": 1, "a": 2**70}, "é"]}, {"args": []}]
+    assert list(json.loads(calls.tests[0].stdin)["args"][0]) == ["b", "a"]  # a dict is iterated in its order
+    assert [test.stdout for test in calls.tests] == ["null", "1.0"]
+    asserts = read(body(task="code", reference={"asserts": "assert f()", "entry_point": "f"})).groups[0].reference
+    assert (asserts.asserts, asserts.entry_point, asserts.prelude, asserts.tests) == ("assert f()", "f", "", ())
+
+
+def test_the_digest_of_calls_and_asserts_is_of_the_canonical_form() -> None:
+    call = {"args": [{"b": 1, "a": "é"}], "expected": [1.5]}
+    for stated in ({"function": "f", "tests": [call]}, {"asserts": "assert f()", "prelude": "x = 'é'"}):
+        canonical = json.dumps(stated, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        assert read(body(task="code", reference=stated)).groups[0].reference.digest == hashlib.sha256(canonical).hexdigest()
 
 
 def test_the_draw_is_the_references_else_the_schemes() -> None:
