@@ -19,7 +19,7 @@ _HALF_FRACTION = re.compile(r"\\[dtc]?frac\s*\{[^{}]*\}\s*(?![\s{\w\\])")
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*\{")
 _OPENING = re.compile(r"\\(?:[{]|lfloor|lceil|langle)(?![A-Za-z])|[(\[]")
 _CLOSING = re.compile(r"\\(?:[}]|rfloor|rceil|rangle)(?![A-Za-z])|[)\]]")
-_FRENCH = re.compile(r"[\[\]][^\[\]]*[,;][^\[\]]*[\[\]]")  # `]1, 2[`
+_FRENCH = re.compile(r"[\[\]][^\[\]()]*[,;][^\[\]()]*[\[\]]")  # `]1, 2[`
 _EMPTY_DELIMITER = re.compile(r"\\(?:left|right)\s*\.")
 
 
