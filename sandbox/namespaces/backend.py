@@ -187,8 +187,7 @@ class NamespacesSandbox:
 
     async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
         """One result per input, or one `compile_error`; closing the iterator kills the job. Raises SandboxUnavailable, RunnerLost."""
-        if job.language not in self._languages:
-            raise SandboxUnavailable(f"{job.language} does not run here")
+        self._require(job.language)
         slot = await self._free.get()
         try:
             program = await self._program(job, slot)
@@ -207,13 +206,16 @@ class NamespacesSandbox:
     async def talk(self, *jobs: Job) -> AsyncGenerator[tuple[Conversation | RunResult, ...], None]:
         """See `sandbox.interface.Sandbox.talk`."""
         for job in jobs:
-            if job.language not in self._languages:
-                raise SandboxUnavailable(f"{job.language} does not run here")
+            self._require(job.language)
         slot = await self._free.get()
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(self._free.put_nowait, slot)
             sessions = [await self._converse(job, slot, undo) for job in jobs]
             yield tuple(sessions)
+
+    def _require(self, language: str) -> None:
+        if language not in self._languages:
+            raise SandboxUnavailable(f"{language} does not run here")
 
     async def _converse(self, job: Job, slot: Slot, undo: contextlib.AsyncExitStack) -> Conversation | RunResult:
         program = await self._program(job, slot)

@@ -152,10 +152,6 @@ class CellRun:
         self._running += 1
         self._cell.channel.send(request, list(descriptors))
 
-    def stop(self) -> None:
-        """Kill the program now; whatever it was doing has no result."""
-        self._cell.kill()
-
     async def reply(self, job: Job, index: int) -> Reply:
         """What the supervisor says of a test's end. Raises RunnerLost."""
         group = self._cell.group
