@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 
@@ -14,6 +15,22 @@ _NOISE, _LARGEST_SLOWDOWN = 1.1, 2.0
 _NOTICEABLE_CPU_S = 0.02  # below this the supervisor's own share blurs what the cgroup says
 
 
+class State(ctypes.Structure):
+    """`struct accounts` of launch.c: three descriptors (-1 for none), whether the peak can be reset, and what was read last."""
+
+    _fields_ = (
+        ("peak", ctypes.c_int32),
+        ("events", ctypes.c_int32),
+        ("cpu", ctypes.c_int32),
+        ("resettable", ctypes.c_int32),
+        ("start_bytes", ctypes.c_int64),  # in use before the first test; -1 before it was looked at
+        ("highest", ctypes.c_int64),
+        ("kills", ctypes.c_int64),
+        ("cpu_ns", ctypes.c_int64),
+        ("own_ns", ctypes.c_int64),
+    )
+
+
 class Accounts:
     """Descriptors of cgroup files that the service opened: memory peak (reset by writing), out-of-memory counter, CPU counter.
 
@@ -21,78 +38,75 @@ class Accounts:
     """
 
     def __init__(self, descriptors: tuple[int, ...]) -> None:
-        self._peak, self._events, self._cpu = (*descriptors, None, None, None)[:3]
-        self._resettable = self._peak is not None and _can_reset(self._peak)
-        self._start_bytes: int | None = None  # in use before the first test
-        self._highest = 0
-        self._kills = self._oom_kills()
-        self._cpu_s = self._own_s = 0.0
+        peak, events, cpu = (*descriptors, -1, -1, -1)[:3]
+        self.state = State(peak, events, cpu, peak >= 0 and _can_reset(peak), -1, 0, 0, 0, 0)
+        self.state.kills = self._oom_kills()
 
     @property
     def memory(self) -> bool:
         """Whether the kernel counts and bounds the memory of the whole tree."""
-        return self._peak is not None
+        return bool(self.state.peak >= 0)
 
     @property
     def cpu(self) -> bool:
         """Whether the kernel counts the CPU time of the whole tree, of processes included that nobody waits for."""
-        return self._cpu is not None
+        return bool(self.state.cpu >= 0)
 
     def begin(self) -> None:
         """Start a test's account, once what the last test held is freed (the kernel does that in its own time)."""
-        if self._peak is not None:
+        if self.memory:
             self._settle()
-        if self._cpu is not None:
-            self._cpu_s, self._own_s = self._total_cpu_s(), time.process_time()
+        if self.cpu:
+            self.state.cpu_ns, self.state.own_ns = self._total_cpu_ns(), time.process_time_ns()
 
     def _settle(self) -> None:
-        now = self._reset()
-        if self._start_bytes is None:
-            self._start_bytes = self._highest = now
-        if not self._resettable:
+        state, now = self.state, self._reset()
+        if state.start_bytes < 0:
+            state.start_bytes = state.highest = now
+        if not state.resettable:
             return
         give_up = time.monotonic() + _LINGER_S
-        while now > self._start_bytes + _LINGERING_BYTES:
+        while now > state.start_bytes + _LINGERING_BYTES:
             if time.monotonic() > give_up:
-                self._start_bytes = now  # it stays: the supervisor's own, then
+                state.start_bytes = now  # it stays: the supervisor's own, then
                 return
             time.sleep(0.001)
             now = self._reset()
 
     def used_cpu_s(self, waited_for_s: float) -> float:
         """CPU seconds of the test, at least `waited_for_s`, which its parent learned by waiting."""
-        if self._cpu is None:
+        if not self.cpu:
             return waited_for_s
-        total = self._total_cpu_s() - self._cpu_s - (time.process_time() - self._own_s)
+        own_ns = time.process_time_ns() - self.state.own_ns
+        total: float = (self._total_cpu_ns() - self.state.cpu_ns - own_ns) / 1e9
         return total if total > waited_for_s + _NOTICEABLE_CPU_S else waited_for_s
 
     def used_memory(self) -> tuple[int, bool]:
         """(peak bytes above the start, whether the kernel killed for memory)."""
-        if self._peak is None:
+        if not self.memory:
             return 0, False
-        kills, before = self._oom_kills(), self._kills
-        self._kills = kills
-        peak = int(os.pread(self._peak, 32, 0))
-        if not self._resettable:  # the peak of all tests so far: it tells of this one only where it rose
-            peak, self._highest = (peak if peak > self._highest else 0), max(peak, self._highest)
-        return max(0, peak - (self._start_bytes or 0)), kills > before
+        state = self.state
+        kills, before = self._oom_kills(), state.kills
+        state.kills = kills
+        peak = int(os.pread(state.peak, 32, 0))
+        if not state.resettable:  # the peak of all tests so far: it tells of this one only where it rose
+            peak, state.highest = (peak if peak > state.highest else 0), max(peak, state.highest)
+        return max(0, peak - max(0, state.start_bytes)), kills > before
 
     def _reset(self) -> int:
         """Forget the peak; the bytes in use now."""
-        assert self._peak is not None
-        if self._resettable:
-            os.pwrite(self._peak, b"0", 0)
-        return int(os.pread(self._peak, 32, 0))
+        if self.state.resettable:
+            os.pwrite(self.state.peak, b"0", 0)
+        return int(os.pread(self.state.peak, 32, 0))
 
-    def _total_cpu_s(self) -> float:
-        assert self._cpu is not None
-        text = os.pread(self._cpu, 64, 0)  # `usage_usec N` of version 2, or nanoseconds of version 1
-        return int(text.split()[1]) / 1e6 if text.startswith(b"usage_usec") else int(text) / 1e9
+    def _total_cpu_ns(self) -> int:
+        text = os.pread(self.state.cpu, 64, 0)  # `usage_usec N` of version 2, or nanoseconds of version 1
+        return int(text.split()[1]) * 1000 if text.startswith(b"usage_usec") else int(text)
 
     def _oom_kills(self) -> int:
-        if self._events is None:
+        if self.state.events < 0:
             return 0
-        for line in os.pread(self._events, 1024, 0).split(b"\n"):
+        for line in os.pread(self.state.events, 1024, 0).split(b"\n"):
             if line.startswith(b"oom_kill "):
                 return int(line.split()[1])
         return 0

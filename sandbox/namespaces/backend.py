@@ -10,7 +10,7 @@ import os
 import re
 import resource
 import subprocess
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from sandbox import languages
@@ -32,7 +32,10 @@ _IMPORTS_NUMPY = re.compile(r"^[ \t]*(?:import|from)[ \t]+(?:numpy|scipy|pandas)
 
 @dataclass(frozen=True, slots=True)
 class NamespacesConfig:
-    """Settings of the embedded backend. `packages` is a folder of Python packages for candidates; `uid` what root runs boxes as."""
+    """Settings of the embedded backend. `packages` is a folder of Python packages for candidates; `uid` what root runs boxes as.
+
+    `binaries_disk_bytes` bounds the compiled programs that are kept in `cache_dir`.
+    """
 
     slots: int = 2
     python: str = "python3"
@@ -40,9 +43,11 @@ class NamespacesConfig:
     strict: bool = False
     cpp_standard: str = "gnu++20"
     cache_dir: str | None = None
+    binaries_disk_bytes: int = 0
     uid: int = 64_999
     max_memory_bytes: int = 4_294_967_296
     pin: bool = True
+    compiled_loop: bool = True
 
 
 class NamespacesSandbox:
@@ -122,27 +127,34 @@ class NamespacesSandbox:
             root = {**shown, **extra}
             return Zygote(ZygoteConfig(executable, root, masked, packages, preload, config.uid, stack, spares), self._cgroups)
 
+        launcher = await self._start_compiler(zygote)
+        library = {launch.LIBRARY: launcher} if launcher else {}
         folder = self._config.packages
         if folder and os.path.isdir(folder):
-            shows = {_PACKAGES: os.path.abspath(folder)}
+            shows = {_PACKAGES: os.path.abspath(folder), **library}
             self._zygotes["python"] = zygote(shows, _PACKAGES, _PRELOAD)
             if os.path.isdir(os.path.join(folder, "numpy")):
                 self._numpy = zygote(shows, _PACKAGES, (*_PRELOAD, "numpy"))
         else:
-            self._zygotes["python"] = zygote({}, None, _PRELOAD)
+            self._zygotes["python"] = zygote(library, None, _PRELOAD)
             self.notes["python packages"] = "none: programs have the standard library only"
         await self._zygotes["python"].start()
-        compiler = languages.find_compiler()
-        if compiler is None:
+        if self._compiler is not None:
+            self._zygotes["native"] = zygote(library)
+            await self._zygotes["native"].start()
+
+    async def _start_compiler(self, zygote: Callable[[dict[str, str]], Zygote]) -> str | None:
+        """Make the compile box where there is a compiler; the path of the compiled inner loop, if it could be made."""
+        found = languages.find_compiler()
+        if found is None:
             self.notes["cpp"] = "g++ is not installed (Debian and Ubuntu: apt-get install g++)"
-            return
-        self._compiler = CppCompiler(compiler, self._config.cpp_standard, self._config.cache_dir)
+            self.notes["inner loop"] = "interpreted: a compiled one, several times faster, needs g++"
+            return None
+        self._compiler = CppCompiler(found, self._config.cpp_standard, self._config.cache_dir, self._config.binaries_disk_bytes)
         why = await self._compiler.start(zygote, self._solo_slot)
         if why is not None:
             self.notes["precompiled header"] = why
-        launcher = self._compiler.launcher
-        self._zygotes["native"] = zygote({launch.LIBRARY: launcher} if launcher else {})
-        await self._zygotes["native"].start()
+        return self._compiler.launcher if self._config.compiled_loop else None
 
     async def _works(self, name: str) -> bool:
         language = languages.LANGUAGES[name]
@@ -210,6 +222,9 @@ class NamespacesSandbox:
         slot = await self._free.get()
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(self._free.put_nowait, slot)
+            if any(job.alone for job in jobs):
+                await undo.enter_async_context(self._solo)
+                slot = self._solo_slot
             sessions = [await self._converse(job, slot, undo) for job in jobs]
             yield tuple(sessions)
 
@@ -262,7 +277,7 @@ class NamespacesSandbox:
     async def _again_alone(self, job: Job, program: bytes | Binary, first: RunResult) -> RunResult:
         """A stop by the wall clock with little CPU used says more about the machine: once more, on a quiet slot of its own."""
         assert first.index is not None
-        alone = dataclasses.replace(job, inputs=(job.inputs[first.index],), seed=job.seed + first.index)
+        alone = dataclasses.replace(job, inputs=(job.inputs[first.index],))
         async with self._solo, contextlib.aclosing(self._run_tests(alone, program, self._solo_slot)) as results:
             async for result in results:
                 return dataclasses.replace(result, index=first.index)

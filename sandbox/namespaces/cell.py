@@ -7,6 +7,7 @@ close before the candidate's first instruction.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -55,33 +56,47 @@ class Cell:
         self._program = child.Program(child.KIND_PYTHON)
         self._accounts = accounting.Accounts(())
         self._unix_sockets = os.open("/proc/self/net/unix", os.O_RDONLY | os.O_CLOEXEC)
-        self._launcher: launch.Launcher | None = None
+        self._loop: launch.Loop | None = None
 
     def serve(self) -> None:
-        """Load one program, then run tests until the socket closes."""
+        """Load one program, then run tests until the socket closes. A test's own process comes back here, too, and runs the program."""
         self._control.send(b"hello")
         message, descriptors = self._receive(1 << 16, 4)
         if not message:
             return
         error = self._load(json.loads(message), descriptors)
         self._control.send(json.dumps({"error": error}).encode())
-        while error is None:
-            message, descriptors = self._receive(4096, 4)
-            if not message:
-                return
-            request = child.Request(*REQUEST.unpack_from(message))
-            if len(message) > REQUEST.size:
-                request.files = tuple((name, size) for name, size in json.loads(message[REQUEST.size :]))
-            try:
-                reply = self._run(request, tuple(descriptors))
-            finally:
-                for descriptor in descriptors:
-                    os.close(descriptor)
-            self._control.send(reply)
+        if error is not None:
+            return
+        outcome = launch.RUNNING
+        while outcome == launch.RUNNING:
+            outcome = self._turn() if self._loop is None else self._compiled_turn(self._loop)
+        if outcome == launch.CHILD:
+            child.run(self._program)
 
     def _receive(self, size: int, count: int) -> tuple[bytes, list[int]]:
         message, descriptors, _, _ = socket.recv_fds(self._control, size, count)
         return message, descriptors
+
+    def _turn(self) -> int:
+        """One test; CHILD in its own process, CLOSED at the end, else RUNNING: there is more to do."""
+        message, descriptors = self._receive(4096, 4)
+        return self._test(_request(message), descriptors) if message else launch.CLOSED
+
+    def _compiled_turn(self, loop: launch.Loop) -> int:
+        """Tests until one needs more than the compiled loop can do, and that one."""
+        outcome = loop.serve()
+        if outcome == launch.UNUSUAL:
+            message, descriptors = loop.message()
+            request = _request(message)
+            if request.files:
+                return self._test(request, descriptors)
+            loop.agree(request, self._program)
+            outcome = loop.serve(pending=True)
+        if outcome == launch.RUNNING:
+            request = _request(loop.message()[0])
+            self._finish(request, loop.descriptors(), *loop.started())
+        return outcome
 
     # ---- loading -----------------------------------------------------------------------------------------------------
 
@@ -100,12 +115,19 @@ class Cell:
             _place_program(f"{mounts.PROGRAM_FOLDER}/{name}", descriptors[0], at, size)
             at += size
         mounts.seal_program_folder()
-        if kind == child.KIND_NATIVE and self._prepared.library is not None:
-            program = (child.NATIVE_PROGRAM, *self._program.arguments)
-            self._launcher = launch.Launcher(self._prepared.library, program, self._ready, _TEST_NAMESPACES, self._filter)
-        return self._compile_python(os.pread(descriptors[0], source_bytes, 0)) if kind == child.KIND_PYTHON else None
+        source = os.pread(descriptors[0], source_bytes, 0) if kind == child.KIND_PYTHON else b""
+        os.close(descriptors[0])
+        error = self._compile_python(source, int(order["seed"])) if kind == child.KIND_PYTHON else None  # type: ignore[call-overload]
+        if self._prepared.library is not None:
+            self._loop = self._compiled_loop(self._prepared.library)
+        return error
 
-    def _compile_python(self, source: bytes) -> str | None:
+    def _compiled_loop(self, library: ctypes.PyDLL) -> launch.Loop:
+        loop = launch.Loop(library, self._control.fileno(), self._ready, self._unix_sockets, self._accounts, self._cloner)
+        loop.set_program(self._program, _TEST_NAMESPACES, self._filter, _QUIET_TICK_S if self._accounts.memory else _TICK_S)
+        return loop
+
+    def _compile_python(self, source: bytes, seed: int) -> str | None:
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         if not self._accounts.memory:
             resource.setrlimit(resource.RLIMIT_DATA, (self._program.data_bytes, hard))
@@ -120,28 +142,38 @@ class Cell:
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
         _import_named(source)
-        # _load and this call end before a test starts; _run, _become_child, enter and _call lie below the program instead
-        self._program.main = child.prepare_interpreter(child.frames() - 2 + 5, self._program.arguments)
+        # _load and this call end before a test starts; run and _call lie below the program instead
+        self._program.main = child.prepare_interpreter(child.frames() - 2 + 3, self._program.arguments)
+        child.seed_random(seed)
         return None
 
     # ---- running -----------------------------------------------------------------------------------------------------
 
-    def _run(self, request: child.Request, descriptors: tuple[int, ...]) -> bytes:
-        if self._program.kind == child.KIND_PYTHON:
-            child.seed_random(request.seed)
+    def _test(self, request: child.Request, descriptors: list[int]) -> int:
         self._accounts.begin()
         started = time.monotonic()
-        if self._launcher is not None and not request.files:
-            pid, pidfd = self._launcher.launch(request, self._program, descriptors)
-        else:
-            pid, pidfd = self._cloner.clone(_TEST_NAMESPACES)
-            if pid == 0:
-                self._become_child(request, descriptors)
+        pid, pidfd = self._cloner.clone(_TEST_NAMESPACES)
+        if pid == 0:
+            self._become_box(request, tuple(descriptors))
+            return launch.CHILD
+        self._finish(request, descriptors, pid, pidfd, started)
+        return launch.RUNNING
+
+    def _become_box(self, request: child.Request, descriptors: tuple[int, ...]) -> None:
+        try:
+            child.enter(request, self._program, descriptors, self._ready, self._filter)
+        except OSError as error:
+            os.write(2, f"box: {error}\n".encode())
+            os._exit(126)
+
+    def _finish(self, request: child.Request, descriptors: list[int], pid: int, pidfd: int, started: float) -> None:
+        """Wait for the end of a test or bring it about, and reply."""
         try:
             flags, watched_peak, waited_s, slowdown = self._watch(request, pid, pidfd, descriptors[1], started)
             _, status, usage = os.wait4(pid, 0)
         finally:
-            os.close(pidfd)
+            for descriptor in (pidfd, *descriptors):
+                os.close(descriptor)
         wall_s = time.monotonic() - started
         peak, killed = self._accounts.used_memory()
         if killed:
@@ -153,7 +185,7 @@ class Cell:
         if not self._is_clean():
             flags |= DIRTY
         cpu_s = self._accounts.used_cpu_s(usage.ru_utime + usage.ru_stime)
-        return REPLY.pack(request.index, flags, status, cpu_s, wall_s, waited_s, slowdown, peak)
+        self._control.send(REPLY.pack(request.index, flags, status, cpu_s, wall_s, waited_s, slowdown, peak))
 
     def _is_clean(self) -> bool:
         """Whether no socket of the test is left in the cell's network namespace: one in flight outlives its processes for a moment."""
@@ -165,14 +197,6 @@ class Cell:
                 return False
             time.sleep(0.001)
         return True
-
-    def _become_child(self, request: child.Request, descriptors: tuple[int, ...]) -> None:
-        try:
-            child.enter(request, self._program, descriptors, self._ready, self._filter)
-        except OSError as error:
-            os.write(2, f"box: {error}\n".encode())
-        finally:
-            os._exit(126)
 
     def _was_ready(self) -> bool:
         try:
@@ -236,6 +260,13 @@ class Cell:
         if not self._accounts.memory and tree_bytes > request.memory_bytes:
             return MEMORY_STOP
         return 0
+
+
+def _request(message: bytes) -> child.Request:
+    request = child.Request(*REQUEST.unpack_from(message))
+    if len(message) > REQUEST.size:
+        request.files = tuple((name, size) for name, size in json.loads(message[REQUEST.size :]))
+    return request
 
 
 def _place_program(path: str, source: int, at: int, size: int) -> None:

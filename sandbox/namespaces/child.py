@@ -36,7 +36,6 @@ class Request:
     processes: int
     disk_bytes: int
     disk_inodes: int
-    seed: int
     files: tuple[tuple[str, int], ...] = ()  # names and sizes, in the order of their bytes in a fourth descriptor
 
 
@@ -53,10 +52,14 @@ class Program:
 
 
 def enter(request: Request, program: Program, descriptors: tuple[int, ...], ready: int, candidate_filter: system.Filter) -> None:
-    """Become the box and run the program; never returns. `ready` is an eventfd that says the set-up is complete."""
+    """Become the box. `ready` is an eventfd that says the set-up is complete. Raises OSError."""
     _isolate(request, program, descriptors, candidate_filter)
     os.eventfd_write(ready, 1)  # from here on a death is the program's
     system.close_from(3)
+
+
+def run(program: Program) -> None:
+    """Run the program in the box that this process has become; never returns."""
     if program.kind == KIND_PYTHON:
         assert program.code is not None
         assert program.main is not None
@@ -165,7 +168,7 @@ def prepare_interpreter(depth: int, arguments: tuple[str, ...]) -> types.ModuleT
 
 
 def seed_random(seed: int) -> None:
-    """Seed what the program could draw from, so that a grade repeats; in the supervisor, right before the fork."""
+    """Seed what the program could draw from, so that a grade repeats; in the supervisor, once: every test starts with a copy."""
     random = sys.modules.get("random")
     if random is not None:
         random.seed(seed)

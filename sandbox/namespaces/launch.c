@@ -1,34 +1,82 @@
-/* Starts a native program in its box: clone, isolate, execute, without copying the supervisor's memory.
+/* The inner loop of a cell's supervisor: take a request, clone, isolate, wait, account, reply.
 
-   The child shares the supervisor's memory until it executes (CLONE_VM | CLONE_VFORK), so that a start costs no page tables and no page
-   faults of the interpreter. Nothing but this file's code runs in that time; the candidate's first instruction comes after the exec.
-   `sandbox/namespaces/launch.py` lays out `struct plan` and compiles this file; `child.py` does the same steps for Python programs. */
+   A supervisor's every write between a fork and the child's end copies a page, and so does every line that the child runs before the
+   program: in C that is a handful of pages, in Python a few hundred. A native program is started without any copy at all (CLONE_VM until
+   it executes). What takes longer than a tick, or asks for something unusual, goes back to `cell.py`, which can do all of it alone.
+   `sandbox/namespaces/launch.py` lays out `struct plan` and compiles this file; `child.py` isolates in the same steps. */
 
 #define _GNU_SOURCE
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LIMITS 10
+#define DESCRIPTORS 4
+#define MESSAGE_BYTES 4096
+#define OOM 16                           /* flags of wire.py */
+#define NOT_READY 32
+#define DIRTY 64
+#define LINGERING_BYTES (8 << 20)        /* as accounting.py */
+#define LINGER_NS 50000000
+#define SOCKETS_CLOSE_NS 50000000
+#define NOTICEABLE_CPU_NS 20000000
+
+enum outcome { CHILD = 0, CLOSED = 1, UNUSUAL = 2, RUNNING = 3, REPLIED = 4 };
+
+struct __attribute__((packed)) request { /* wire.py: REQUEST */
+    uint32_t index;
+    double cpu_s, wall_s;
+    uint64_t memory_bytes, output_bytes;
+    uint32_t processes;
+    uint64_t disk_bytes;
+    uint32_t disk_inodes;
+};
+
+struct __attribute__((packed)) reply {   /* wire.py: REPLY */
+    uint32_t index, flags;
+    int32_t status;
+    double cpu_s, wall_s, waited_s, slowdown;
+    uint64_t memory_bytes;
+};
+
+struct accounts {                        /* accounting.py: State */
+    int32_t peak, events, cpu, resettable;
+    int64_t start_bytes, highest, kills, cpu_ns, own_ns;
+};
 
 struct plan {
-    int32_t descriptors[3];          /* become 0, 1, 2 */
-    int32_t ready;                   /* eventfd: the box is complete */
-    int64_t flags;                   /* of clone */
+    int32_t control, ready, unix_sockets, execute;
+    int64_t flags;                       /* of clone */
+    void *thread_id;                     /* where the C library keeps it, or NULL */
     const char *tmpfs_options;
-    const void *filter;              /* struct sock_fprog */
-    int32_t limits[LIMITS];          /* resources, -1 for none */
+    const void *filter;                  /* struct sock_fprog */
+    int32_t limits[LIMITS];              /* resources, -1 for none */
     uint64_t soft[LIMITS], hard[LIMITS];
     const char *path;
     char *const *arguments;
     char *const *environment;
     int32_t seccomp_number, capset_number;
+    double tick_s;
+    struct accounts *accounts;
+    struct request terms;                /* what tmpfs_options and limits were made for; the index does not matter */
+    int32_t length;                      /* of the message that was read last */
+    int32_t count, descriptors[DESCRIPTORS];
+    int32_t pid, pidfd;
+    int64_t started_ns;
+    char message[MESSAGE_BYTES];
 };
 
 static char stack[131072] __attribute__((aligned(16)));
@@ -40,9 +88,8 @@ static _Noreturn void fail(const char *what, unsigned long length)
 }
 #define STEP(call) do { if ((call) != 0) fail(#call, sizeof #call - 1); } while (0)
 
-static int child(void *argument)
+static void isolate(const struct plan *plan)
 {
-    const struct plan *plan = argument;
     struct { uint32_t version; int32_t pid; } header = {0x20080522, 0};
     uint32_t none[6] = {0};
     uint64_t one = 1;
@@ -63,20 +110,248 @@ static int child(void *argument)
             struct rlimit limit = {plan->soft[index], plan->hard[index]};
             STEP(setrlimit(plan->limits[index], &limit));
         }
-    signal(SIGPIPE, SIG_DFL);
-    signal(SIGXFSZ, SIG_DFL);
     STEP(syscall(plan->capset_number, &header, none));
     STEP(syscall(plan->seccomp_number, 1, 4, plan->filter)); /* set filter, allow speculation: as child.py */
     if (write(plan->ready, &one, sizeof one) != sizeof one)
         fail("ready", 5);
     syscall(SYS_close_range, 3U, ~0U, 0U);
+}
+
+static int execute(void *argument)
+{
+    const struct plan *plan = argument;
+
+    isolate(plan);
+    signal(SIGPIPE, SIG_DFL);
+    signal(SIGXFSZ, SIG_DFL);
     execve(plan->path, plan->arguments, plan->environment);
     fail("cannot execute", 14); /* the program's fault: ready has been said */
 }
 
-/* The child's process id, with a pidfd for it; below 0 the negated errno. Returns when the child executes or has ended. */
-int launch(const struct plan *plan, int *pidfd)
+static long fork_raw(struct plan *plan)
 {
-    int pid = clone(child, stack + sizeof stack, (int)plan->flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, (void *)plan, pidfd);
-    return pid < 0 ? -errno : pid;
+    long flags = plan->flags | CLONE_PIDFD | SIGCHLD | (plan->thread_id ? CLONE_CHILD_SETTID : 0);
+#if defined(__x86_64__)
+    return syscall(SYS_clone, flags, NULL, &plan->pidfd, plan->thread_id, NULL);
+#else
+    return syscall(SYS_clone, flags, NULL, &plan->pidfd, NULL, plan->thread_id);
+#endif
+}
+
+static int64_t now_ns(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static void pause_1ms(void)
+{
+    struct timespec time = {0, 1000000};
+    nanosleep(&time, NULL);
+}
+
+/* The number at the start of a file, or after `key` where one is given; -1 where there is none. */
+static int64_t number_in(int descriptor, const char *key)
+{
+    char text[1024], *at = text;
+    ssize_t size = pread(descriptor, text, sizeof text - 1, 0);
+
+    if (size <= 0)
+        return -1;
+    text[size] = 0;
+    if (key != NULL) {
+        at = strstr(text, key);
+        if (at == NULL)
+            return -1;
+        at += strlen(key);
+    }
+    return strtoll(at, NULL, 10);
+}
+
+static int64_t total_cpu_ns(const struct accounts *accounts)
+{
+    int64_t micros = number_in(accounts->cpu, "usage_usec "); /* version 2 */
+    return micros >= 0 ? micros * 1000 : number_in(accounts->cpu, NULL);
+}
+
+static int64_t reset_peak(const struct accounts *accounts)
+{
+    if (accounts->resettable && pwrite(accounts->peak, "0", 1, 0) < 0) {}
+    return number_in(accounts->peak, NULL);
+}
+
+static void begin(struct accounts *accounts)
+{
+    if (accounts->peak >= 0) {
+        int64_t now = reset_peak(accounts), give_up;
+        if (accounts->start_bytes < 0)
+            accounts->start_bytes = accounts->highest = now;
+        give_up = now_ns(CLOCK_MONOTONIC) + LINGER_NS;
+        while (accounts->resettable && now > accounts->start_bytes + LINGERING_BYTES) {
+            if (now_ns(CLOCK_MONOTONIC) > give_up) {
+                accounts->start_bytes = now; /* it stays: the supervisor's own, then */
+                break;
+            }
+            pause_1ms();
+            now = reset_peak(accounts);
+        }
+    }
+    if (accounts->cpu >= 0) {
+        accounts->cpu_ns = total_cpu_ns(accounts);
+        accounts->own_ns = now_ns(CLOCK_PROCESS_CPUTIME_ID);
+    }
+}
+
+static int clean(const struct plan *plan)
+{
+    int64_t give_up = 0;
+
+    for (;;) {
+        char text[4096];
+        ssize_t size = pread(plan->unix_sockets, text, sizeof text, 0);
+        int lines = 0;
+        int64_t now;
+        for (ssize_t at = 0; at < size; at++)
+            lines += text[at] == '\n';
+        if (lines <= 1)
+            return 1;
+        now = now_ns(CLOCK_MONOTONIC);
+        if (give_up == 0)
+            give_up = now + SOCKETS_CLOSE_NS;
+        if (now > give_up)
+            return 0;
+        pause_1ms();
+    }
+}
+
+static void end(struct plan *plan, struct reply *reply, int64_t waited_for_ns)
+{
+    struct accounts *accounts = plan->accounts;
+    uint64_t ready;
+
+    if (accounts->peak >= 0) {
+        int64_t kills = number_in(accounts->events, "oom_kill "), before = accounts->kills;
+        int64_t peak = number_in(accounts->peak, NULL);
+        accounts->kills = kills;
+        if (!accounts->resettable) { /* the peak of all tests so far: it tells of this one only where it rose */
+            int64_t seen = peak;
+            peak = peak > accounts->highest ? peak : 0;
+            accounts->highest = seen > accounts->highest ? seen : accounts->highest;
+        }
+        peak -= accounts->start_bytes;
+        reply->memory_bytes = peak > 0 ? peak : 0;
+        reply->flags |= kills > before ? OOM : 0;
+    }
+    if (read(plan->ready, &ready, sizeof ready) != sizeof ready)
+        reply->flags |= NOT_READY;
+    if (!clean(plan))
+        reply->flags |= DIRTY;
+    if (accounts->cpu >= 0) {
+        int64_t own = now_ns(CLOCK_PROCESS_CPUTIME_ID) - accounts->own_ns;
+        int64_t total = total_cpu_ns(accounts) - accounts->cpu_ns - own;
+        if (total > waited_for_ns + NOTICEABLE_CPU_NS)
+            waited_for_ns = total;
+    }
+    reply->cpu_s = waited_for_ns / 1e9;
+}
+
+static void close_descriptors(struct plan *plan)
+{
+    for (int index = 0; index < plan->count; index++)
+        close(plan->descriptors[index]);
+    plan->count = 0;
+}
+
+static int receive(struct plan *plan)
+{
+    char ancillary[CMSG_SPACE(DESCRIPTORS * sizeof(int))] __attribute__((aligned(8)));
+    struct iovec part = {plan->message, sizeof plan->message};
+    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = ancillary, .msg_controllen = sizeof ancillary};
+    ssize_t length;
+
+    do
+        length = recvmsg(plan->control, &header, MSG_CMSG_CLOEXEC);
+    while (length < 0 && errno == EINTR);
+    if (length < 0)
+        return -errno;
+    plan->length = length;
+    plan->count = 0;
+    for (struct cmsghdr *at = CMSG_FIRSTHDR(&header); at != NULL; at = CMSG_NXTHDR(&header, at))
+        if (at->cmsg_level == SOL_SOCKET && at->cmsg_type == SCM_RIGHTS) {
+            int count = (at->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+            memcpy(plan->descriptors, CMSG_DATA(at), count * sizeof(int));
+            plan->count = count;
+        }
+    return 0;
+}
+
+static int is_usual(const struct plan *plan)
+{
+    const size_t after_index = sizeof plan->terms.index;
+    return plan->length == sizeof plan->terms && plan->count == 3
+        && memcmp(plan->message + after_index, (const char *)&plan->terms + after_index, sizeof plan->terms - after_index) == 0;
+}
+
+/* One test, from its request to its reply. */
+static int run(struct plan *plan)
+{
+    struct pollfd watched[2] = {{.fd = -1, .events = POLLIN}, {.fd = plan->control, .events = 0}};
+    struct reply reply = {.index = plan->terms.index, .slowdown = 1.0};
+    struct rusage usage;
+    int status;
+    double wait_s = plan->terms.cpu_s < plan->tick_s ? plan->terms.cpu_s : plan->tick_s;
+    int wait_ms = wait_s * 1000 < 1 ? 1 : (int)(wait_s * 1000), ready;
+
+    begin(plan->accounts);
+    plan->started_ns = now_ns(CLOCK_MONOTONIC);
+    if (plan->execute)
+        plan->pid = clone(execute, stack + sizeof stack, (int)plan->flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, plan, &plan->pidfd);
+    else
+        plan->pid = fork_raw(plan);
+    if (plan->pid < 0)
+        return -errno;
+    if (plan->pid == 0) {
+        isolate(plan);
+        return CHILD;
+    }
+    watched[0].fd = plan->pidfd;
+    do
+        ready = poll(watched, 2, wait_ms);
+    while (ready < 0 && errno == EINTR);
+    if (watched[1].revents)
+        _exit(0); /* nobody is left to report to */
+    if (ready == 0)
+        return RUNNING;
+    if (wait4(plan->pid, &status, 0, &usage) < 0)
+        return -errno;
+    reply.status = status;
+    close(plan->pidfd);
+    reply.wall_s = (now_ns(CLOCK_MONOTONIC) - plan->started_ns) / 1e9;
+    end(plan, &reply, (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000LL + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000LL);
+    close_descriptors(plan);
+    return send(plan->control, &reply, sizeof reply, MSG_NOSIGNAL) < 0 ? -errno : REPLIED;
+}
+
+/* Run tests until one needs the caller: an outcome, or below 0 the negated errno. `pending`: the message was read already and its terms
+   are prepared. */
+int serve(struct plan *plan, int pending)
+{
+    for (;;) {
+        int outcome;
+        if (!pending) {
+            outcome = receive(plan);
+            if (outcome < 0)
+                return outcome;
+            if (plan->length == 0)
+                return CLOSED;
+            if (!is_usual(plan))
+                return UNUSUAL;
+        }
+        pending = 0;
+        memcpy(&plan->terms.index, plan->message, sizeof plan->terms.index);
+        outcome = run(plan);
+        if (outcome != REPLIED)
+            return outcome;
+    }
 }

@@ -1,25 +1,30 @@
-"""Starts native programs through `launch.c`, compiled once per machine by the compiler that the programs need anyway."""
+"""The supervisor's inner loop in C: lays out what `launch.c` reads, compiled once per machine by the compiler that programs need anyway."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 
-from sandbox.namespaces import child, system
+from sandbox.namespaces import accounting, child, system
+from sandbox.namespaces.wire import REQUEST
 
 LIBRARY = "/runtime/launch.so"  # inside the box's root
 SOURCE = os.path.join(os.path.dirname(__file__), "launch.c")
 COMPILE_FLAGS = ("-O2", "-shared", "-fPIC", "-x", "c")
-_LIMITS = 10
+CHILD, CLOSED, UNUSUAL, RUNNING = range(4)  # `enum outcome` of launch.c
+_LIMITS, _DESCRIPTORS, _MESSAGE_BYTES = 10, 4, 4096
 
 
 class _Plan(ctypes.Structure):
     """`struct plan` of launch.c, field by field."""
 
     _fields_ = (
-        ("descriptors", ctypes.c_int32 * 3),
+        ("control", ctypes.c_int32),
         ("ready", ctypes.c_int32),
+        ("unix_sockets", ctypes.c_int32),
+        ("execute", ctypes.c_int32),
         ("flags", ctypes.c_int64),
+        ("thread_id", ctypes.c_void_p),
         ("tmpfs_options", ctypes.c_char_p),
         ("filter", ctypes.c_void_p),
         ("limits", ctypes.c_int32 * _LIMITS),
@@ -30,6 +35,16 @@ class _Plan(ctypes.Structure):
         ("environment", ctypes.POINTER(ctypes.c_char_p)),
         ("seccomp_number", ctypes.c_int32),
         ("capset_number", ctypes.c_int32),
+        ("tick_s", ctypes.c_double),
+        ("accounts", ctypes.POINTER(accounting.State)),
+        ("terms", ctypes.c_char * REQUEST.size),
+        ("length", ctypes.c_int32),
+        ("count", ctypes.c_int32),
+        ("descriptors", ctypes.c_int32 * _DESCRIPTORS),
+        ("pid", ctypes.c_int32),
+        ("pidfd", ctypes.c_int32),
+        ("started_ns", ctypes.c_int64),
+        ("message", ctypes.c_char * _MESSAGE_BYTES),
     )
 
 
@@ -40,34 +55,59 @@ def _strings(values: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
 def load() -> ctypes.PyDLL:
     """The compiled `launch.c`. Raises OSError where it is not shown or does not fit."""
     library = ctypes.PyDLL(LIBRARY)
-    library.launch.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+    library.serve.argtypes = (ctypes.c_void_p, ctypes.c_int)
     return library
 
 
-class Launcher:
-    """Launches one program again and again."""
+class Loop:
+    """Serves the requests of one cell until one needs more than C can do."""
 
-    def __init__(self, library: ctypes.PyDLL, command: tuple[str, ...], ready: int, flags: int, candidate_filter: system.Filter) -> None:
-        self._launch = library.launch
-        self._pidfd = ctypes.c_int(-1)
-        environment = [os.fsencode(f"{name}={value}") for name, value in os.environ.items()]
-        arguments = [text.encode("utf-8", "replace") for text in command]
-        self._kept = (_strings(arguments), _strings(environment), candidate_filter)  # what the plan points to
-        numbers = system.numbers()
-        self._plan = _Plan(ready=ready, flags=flags, filter=candidate_filter.address, path=arguments[0])
-        self._plan.arguments, self._plan.environment = self._kept[0], self._kept[1]
-        self._plan.seccomp_number, self._plan.capset_number = numbers["seccomp"], numbers["capset"]
+    def __init__(
+        self, library: ctypes.PyDLL, control: int, ready: int, unix_sockets: int, accounts: accounting.Accounts, cloner: system.Cloner
+    ) -> None:
+        self._serve = library.serve
+        self._plan = _Plan(control=control, ready=ready, unix_sockets=unix_sockets, thread_id=cloner.thread_id or None)
+        self._plan.accounts = ctypes.pointer(accounts.state)
+        self._plan.limits[:] = [-1] * _LIMITS
+        self._plan.seccomp_number, self._plan.capset_number = system.numbers()["seccomp"], system.numbers()["capset"]
+        self._kept: tuple[object, ...] = (accounts,)  # what the plan points to
+        self._address = ctypes.byref(self._plan)
 
-    def launch(self, request: child.Request, program: child.Program, descriptors: tuple[int, ...]) -> tuple[int, int]:
-        """(pid, pidfd) of the program in its box. Raises OSError where no process can be made."""
+    def set_program(self, program: child.Program, flags: int, candidate_filter: system.Filter, tick_s: float) -> None:
+        """What every test of this cell runs, in which namespaces, behind which filter."""
         plan = self._plan
-        plan.descriptors[:] = descriptors
+        arguments = [text.encode("utf-8", "replace") for text in (child.NATIVE_PROGRAM, *program.arguments)]
+        environment = [os.fsencode(f"{name}={value}") for name, value in os.environ.items()]
+        strings = _strings(arguments), _strings(environment)
+        self._kept = (*self._kept, *strings, candidate_filter)
+        plan.execute, plan.flags, plan.filter, plan.tick_s = program.kind == child.KIND_NATIVE, flags, candidate_filter.address, tick_s
+        plan.path, plan.arguments, plan.environment = arguments[0], *strings
+
+    def serve(self, pending: bool = False) -> int:
+        """Serve until one of the outcomes above; `pending`: run the message that was read last. Raises OSError."""
+        outcome: int = self._serve(self._address, pending)
+        if outcome < 0:
+            raise OSError(-outcome, f"launch: {os.strerror(-outcome)}")
+        return outcome
+
+    def message(self) -> tuple[bytes, list[int]]:
+        """The message that was read last and its descriptors."""
+        return ctypes.string_at(ctypes.addressof(self._plan) + _Plan.message.offset, self._plan.length), self.descriptors()
+
+    def descriptors(self) -> list[int]:
+        """Of the message that was read last."""
+        return list(self._plan.descriptors[: self._plan.count])
+
+    def started(self) -> tuple[int, int, float]:
+        """(pid, pidfd, when on the monotonic clock) of the test that is running."""
+        return self._plan.pid, self._plan.pidfd, self._plan.started_ns / 1e9
+
+    def agree(self, request: child.Request, program: child.Program) -> None:
+        """Take this request's limits for what tests usually have."""
+        plan = self._plan
         plan.tmpfs_options = child.tmpfs_options(request)
         limits = child.limits(request, program)
         plan.limits[:] = [name for name, _, _ in limits] + [-1] * (_LIMITS - len(limits))
         for index, (_, soft, hard) in enumerate(limits):
             plan.soft[index], plan.hard[index] = soft & 0xFFFFFFFFFFFFFFFF, hard & 0xFFFFFFFFFFFFFFFF
-        pid = self._launch(ctypes.byref(plan), ctypes.byref(self._pidfd))
-        if pid < 0:
-            raise OSError(-pid, f"launch: {os.strerror(-pid)}")
-        return pid, self._pidfd.value
+        ctypes.memmove(ctypes.addressof(plan) + _Plan.terms.offset, ctypes.addressof(plan) + _Plan.message.offset, REQUEST.size)

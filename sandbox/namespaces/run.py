@@ -64,7 +64,7 @@ class CellRun:
             group.limit(limits.memory_bytes + 2 * size + LOAD_SLACK_BYTES)
             self._counters = group.open_counters()
         order = {
-            "kind": kind, "file": file, "command": command, "arguments": job.arguments, "source_bytes": size,
+            "kind": kind, "file": file, "command": command, "arguments": job.arguments, "source_bytes": size, "seed": job.seed,
             "files": [] if isinstance(program, Binary) else [(name, len(data)) for name, data in job.files.items()],
             "data_bytes": -1 if group is not None else limits.memory_bytes + _DATA_HEADROOM_BYTES,
         }  # fmt: skip
@@ -145,7 +145,7 @@ class CellRun:
     def hand_over(self, job: Job, index: int, descriptors: tuple[int, ...]) -> None:
         """Start a test on these descriptors, or queue it behind the one that runs. Raises RunnerLost."""
         limits = job.limits
-        bounds = (limits.processes, limits.disk_bytes, limits.disk_inodes, (job.seed + index) & 0xFFFFFFFFFFFFFFFF)
+        bounds = (limits.processes, limits.disk_bytes, limits.disk_inodes)
         request = REQUEST.pack(index, limits.cpu_s, limits.net_s, limits.memory_bytes, job.inputs[index].output_bytes, *bounds)
         if job.inputs[index].files:
             request += json.dumps([(name, len(data)) for name, data in job.inputs[index].files.items()]).encode()

@@ -157,6 +157,11 @@ class Cloner:
         self._x86 = machine() == "x86_64"
         self._settid = CLONE_CHILD_SETTID if self._address.value else 0
 
+    @property
+    def thread_id(self) -> int:
+        """The address of the thread's id, which a child must rewrite; 0 where it is unknown."""
+        return self._address.value
+
     def clone(self, flags: int) -> tuple[int, int]:
         """(0, -1) in the child, (pid, pidfd) in the parent. Raises OSError."""
         flags = flags | SIGCHLD | self._settid | CLONE_PIDFD

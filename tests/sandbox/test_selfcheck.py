@@ -19,6 +19,14 @@ async def test_the_embedded_backend_keeps_the_contract(sandbox: Sandbox, check: 
     assert finding.ok, finding.detail
 
 
+@pytest.mark.isolation
+@pytest.mark.compiler
+@pytest.mark.parametrize("check", [*CONFORMANCE, *CANARIES], ids=lambda check: check.name)
+async def test_supervisors_without_their_compiled_loop_keep_it_too(interpreted: Sandbox, check: Check) -> None:
+    (finding,) = await run_checks(interpreted, [check])
+    assert finding.ok, finding.detail
+
+
 @pytest.mark.parametrize("check", [*CONFORMANCE, *CANARIES], ids=lambda check: check.name)
 async def test_no_check_passes_a_sandbox_that_lets_everything_out(check: Check) -> None:
     lying = FakeSandbox(lambda job, index: RunResult(index, Status.FINISHED, stdout=b"escaped: everywhere\n", exit_code=0))
