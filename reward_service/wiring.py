@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import importlib.metadata
 import platform
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import reward_service
+from reward_service.costs import Costs, units_of
 from reward_service.effects import Effects, Talker, Task, Workers
 from reward_service.errors import JobKilled, NoSandbox, WorkerLost
 from reward_service.langid import JUDGE_LANGUAGE, MODEL_PATH, LanguageModelUnusable, check_model_file
+from reward_service.memo import Memo, key_of
 from reward_service.records import JsonObject, LanguageFinding
 from reward_service.scoring.equivalence.compare import RULES_VERSION
 from reward_service.settings import Settings
-from reward_service.turns import Turns
+from reward_service.turns import Share, Turns
 from reward_service.workers import WorkerPool, WorkerStats
 from sandbox.interface import Job, RunnerLost, RunResult, Sandbox, SandboxUnavailable
 from sandbox.languages import canonical_language
@@ -26,6 +29,9 @@ from sandbox.selfcheck import CANARIES, run_checks
 
 RUNNER_LOSSES = 5  # after which a job is given up; a job of which nothing is known is never a verdict
 WORKERS_AHEAD = 2  # items handed to the pool beyond its processes, so that none of them waits for the event loop
+RESULTS_KEPT = 32_768  # of workers' items: parsed references, comparisons, languages
+PROGRAM = "program"  # the kind of a sandbox's work, in tests
+PRIOR_S = {PROGRAM: 0.02, "judge_language": 0.01, "compare_answers": 0.005, "prepare_gold": 0.005}  # until something is known
 TOOL_WAIT_S = 10.0
 PACKAGES = ("math-verify", "sympy", "latex2sympy2-extended", "fasttext-predict")
 
@@ -63,6 +69,8 @@ class Machine:
         self.sandbox = sandbox
         self.worker_turns = Turns(workers.count + WORKERS_AHEAD)
         self.sandbox_turns = Turns(sandbox.slots)
+        self.costs = Costs(PRIOR_S)
+        self.results: Memo[object] = Memo(RESULTS_KEPT, lambda: self.worker_turns.waiting > 0)
         self.runner_losses = 0
         self._notes = notes if notes is not None else {}
         self._sandbox_fault: str | None = "not started yet"
@@ -93,12 +101,14 @@ class Machine:
         finally:
             await self.workers.close()
 
-    def effects(self, share: str, start_by: float | None) -> Effects:
-        """What a request may use: `share` takes turns with others, `start_by` is a time of the event loop's clock."""
+    def effects(self, share: Share | str, start_by: float | None) -> Effects:
+        """What a request may use: `share` takes turns with others (a name is a flow), `start_by` is a time of the event loop's clock."""
+        share = Share(share) if isinstance(share, str) else share
+        judge = _BoundJudge(_BoundWorkers(self, share, start_by, None), self.settings.language_model)
         return Effects(
-            workers=_BoundWorkers(self.workers, self.worker_turns, share, start_by, self.settings.math_cpu_s),
+            workers=_BoundWorkers(self, share, start_by, self.settings.math_cpu_s),
             sandbox=_BoundSandbox(self, share, start_by),
-            judge_language=_BoundJudge(_BoundWorkers(self.workers, self.worker_turns, share, start_by, None), self.settings.language_model),
+            judge_language=judge,
             default_languages=self.settings.languages,
         )
 
@@ -153,14 +163,32 @@ def build_machine(settings: Settings) -> Machine:
 class _BoundWorkers:
     """The workers, for one request. `cpu_s`, where given, replaces the limit that a task states."""
 
-    def __init__(self, pool: Workers, turns: Turns, share: str, start_by: float | None, cpu_s: float | None) -> None:
-        self._pool, self._turns, self._share, self._start_by, self._cpu_s = pool, turns, share, start_by, cpu_s
+    def __init__(self, machine: Machine, share: Share, start_by: float | None, cpu_s: float | None) -> None:
+        self._machine, self._share, self._start_by, self._cpu_s = machine, share, start_by, cpu_s
 
     async def run(self, task: Task[R], *args: object) -> R:
-        """See `effects.Workers`."""
+        """See `effects.Workers`. What was computed before, or is just being computed for another request, is not computed again."""
         bounded = task if self._cpu_s is None else replace(task, cpu_s=self._cpu_s)
-        async with self._turns.take(self._share, self._start_by):
-            return await self._pool.run(bounded, *args)
+        kind = task.function.__qualname__
+        key = key_of(task.function.__module__, kind, bounded.cpu_s, args)
+        found = await self._machine.results.get(key, lambda: self._compute(bounded, kind, args))
+        if isinstance(found, JobKilled):
+            raise JobKilled(found.cause, str(found))
+        return cast(R, found)
+
+    async def _compute(self, task: Task[R], kind: str, args: tuple[object, ...]) -> R | JobKilled:
+        """The result, or how the item ended its worker: the same item would do so again."""
+        costs, units = self._machine.costs, units_of(args)
+        async with self._machine.worker_turns.take(self._share, self._start_by, costs.estimate_s(kind, units)):
+            started = time.monotonic()
+            try:
+                return await self._machine.workers.run(task, *args)
+            except JobKilled as killed:
+                if killed.cause == "exception":  # which may be ours, like a file that is gone
+                    raise
+                return killed
+            finally:
+                costs.learn(kind, units, time.monotonic() - started)
 
 
 class _BoundJudge:
@@ -183,7 +211,7 @@ class _BoundJudge:
 class _BoundSandbox:
     """The sandbox, for one request: takes turns, runs a job again when its runner is lost."""
 
-    def __init__(self, machine: Machine, share: str, start_by: float | None) -> None:
+    def __init__(self, machine: Machine, share: Share, start_by: float | None) -> None:
         self._machine, self._share, self._start_by = machine, share, start_by
 
     @property
@@ -202,7 +230,7 @@ class _BoundSandbox:
         given = 0
         start_by = None if started else self._start_by
         for _ in range(RUNNER_LOSSES):
-            async with self._machine.sandbox_turns.take(self._share, start_by):
+            async with self._turn(start_by, len(job.inputs)):
                 start_by = None  # it has started: from here on it is bounded by its own limits
                 try:
                     position = 0
@@ -223,7 +251,7 @@ class _BoundSandbox:
         """See `effects.Sandbox`."""
         start_by = None if started else self._start_by
         for _ in range(RUNNER_LOSSES):
-            async with self._machine.sandbox_turns.take(self._share, start_by):
+            async with self._turn(start_by, 1):
                 start_by = None  # it has started: from here on it is bounded by its own limits
                 if self._machine.sandbox_fault is not None:
                     raise NoSandbox(self._machine.sandbox_fault)
@@ -236,6 +264,16 @@ class _BoundSandbox:
                     raise NoSandbox(str(error)) from error
             self._machine.runner_losses += 1
         raise WorkerLost(f"the runner of a program was lost {RUNNER_LOSSES} times")
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, start_by: float | None, tests: int) -> AsyncGenerator[None, None]:
+        costs = self._machine.costs
+        async with self._machine.sandbox_turns.take(self._share, start_by, costs.estimate_s(PROGRAM, tests)):
+            started = time.monotonic()
+            try:
+                yield
+            finally:
+                costs.learn(PROGRAM, tests, time.monotonic() - started)
 
     async def _attempt(self, job: Job) -> AsyncGenerator[RunResult, None]:
         fault = self._machine.sandbox_fault

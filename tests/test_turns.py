@@ -10,12 +10,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward_service.errors import DeadlineExceeded
-from reward_service.turns import Turns
+from reward_service.turns import LEAST_COST_S, Share, Turns
 
 
-async def hold(turns: Turns, share: str, log: list[str], start_by: float | None = None) -> None:
-    async with turns.take(share, start_by):
-        log.append(share)
+class Shares(dict[str, Share]):
+    """Shares by name, all of one flow."""
+
+    def __missing__(self, name: str) -> Share:
+        return self.setdefault(name, Share("flow"))
+
+
+class Gate(Turns):
+    """Turns at which no time passes, and their shares by name."""
+
+    def __init__(self, slots: int) -> None:
+        super().__init__(slots, clock=lambda: 0.0)
+        self.shares = Shares()
+
+
+async def hold(turns: Gate, share: str | Share, log: list[str], start_by: float | None = None, cost_s: float = LEAST_COST_S) -> None:
+    name = share if isinstance(share, str) else share.flow
+    async with turns.take(turns.shares[share] if isinstance(share, str) else share, start_by, cost_s):
+        log.append(name)
         await asyncio.sleep(0)
 
 
@@ -28,7 +44,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
 
 def test_a_single_item_gets_the_next_free_slot_though_thousands_wait() -> None:
     async def test() -> None:
-        turns, log = Turns(2), []  # type: tuple[Turns, list[str]]
+        turns, log = Gate(2), []  # type: tuple[Gate, list[str]]
         many = [asyncio.ensure_future(hold(turns, "batch", log)) for _ in range(2048)]
         await asyncio.sleep(0)
         started = len(log)
@@ -43,8 +59,8 @@ def test_a_single_item_gets_the_next_free_slot_though_thousands_wait() -> None:
 
 def test_shares_take_turns() -> None:
     async def test() -> None:
-        turns, log = Turns(1), []  # type: tuple[Turns, list[str]]
-        async with turns.take("first"):
+        turns, log = Gate(1), []  # type: tuple[Gate, list[str]]
+        async with turns.take(Share("other")):
             waiting = [asyncio.ensure_future(hold(turns, share, log)) for share in ("a",) * 4 + ("b",) * 4 + ("c",) * 2]
             await asyncio.sleep(0)
         await asyncio.gather(*waiting)
@@ -55,7 +71,7 @@ def test_shares_take_turns() -> None:
 
 def test_a_share_that_asks_one_by_one_gains_nothing() -> None:
     async def test() -> None:
-        turns, log = Turns(1), []  # type: tuple[Turns, list[str]]
+        turns, log = Gate(1), []  # type: tuple[Gate, list[str]]
         many = [asyncio.ensure_future(hold(turns, "many", log)) for _ in range(50)]
         await asyncio.sleep(0)
         for _ in range(10):
@@ -69,11 +85,11 @@ def test_a_share_that_asks_one_by_one_gains_nothing() -> None:
 
 def test_never_more_than_slots() -> None:
     async def test() -> None:
-        turns, now, most = Turns(3), 0, 0
+        turns, now, most = Gate(3), 0, 0
 
         async def item(share: str) -> None:
             nonlocal now, most
-            async with turns.take(share):
+            async with turns.take(turns.shares[share]):
                 now += 1
                 most = max(most, now)
                 await asyncio.sleep(0.001)
@@ -87,7 +103,7 @@ def test_never_more_than_slots() -> None:
 
 def test_a_deadline_that_has_passed_is_refused_though_slots_are_free() -> None:
     async def test() -> None:
-        turns = Turns(1)
+        turns = Gate(1)
         with pytest.raises(DeadlineExceeded):
             await hold(turns, "a", [], asyncio.get_running_loop().time() - 1)
         assert turns.busy == 0
@@ -97,8 +113,8 @@ def test_a_deadline_that_has_passed_is_refused_though_slots_are_free() -> None:
 
 def test_who_waits_beyond_the_deadline_is_told_and_leaves_no_hole() -> None:
     async def test() -> None:
-        turns, log = Turns(1), []  # type: tuple[Turns, list[str]]
-        async with turns.take("holder"):
+        turns, log = Gate(1), []  # type: tuple[Gate, list[str]]
+        async with turns.take(Share("other")):
             late = asyncio.ensure_future(hold(turns, "a", log, asyncio.get_running_loop().time() + 0.02))
             patient = asyncio.ensure_future(hold(turns, "a", log, asyncio.get_running_loop().time() + 60))
             with pytest.raises(DeadlineExceeded):
@@ -112,8 +128,8 @@ def test_who_waits_beyond_the_deadline_is_told_and_leaves_no_hole() -> None:
 
 def test_a_waiter_cancelled_in_the_moment_of_its_turn_passes_it_on() -> None:
     async def test() -> None:
-        turns, log = Turns(1), []  # type: tuple[Turns, list[str]]
-        async with turns.take("holder"):
+        turns, log = Gate(1), []  # type: tuple[Gate, list[str]]
+        async with turns.take(Share("other")):
             doomed = asyncio.ensure_future(hold(turns, "a", log))
             heir = asyncio.ensure_future(hold(turns, "b", log))
             await asyncio.sleep(0)
@@ -129,9 +145,9 @@ def test_a_waiter_cancelled_in_the_moment_of_its_turn_passes_it_on() -> None:
 
 def test_an_error_inside_gives_the_permit_back() -> None:
     async def test() -> None:
-        turns = Turns(1)
+        turns = Gate(1)
         with pytest.raises(KeyError):
-            async with turns.take("a"):
+            async with turns.take(Share("a")):
                 raise KeyError
         await hold(turns, "a", [])
         assert turns.busy == 0
@@ -146,7 +162,7 @@ def test_an_error_inside_gives_the_permit_back() -> None:
 )
 def test_no_permit_is_lost_whatever_happens(plan: list[tuple[str, str, int]], slots: int) -> None:
     async def test() -> None:
-        turns, log = Turns(slots), []  # type: tuple[Turns, list[str]]
+        turns, log = Gate(slots), []  # type: tuple[Gate, list[str]]
         items = []
         for share, fate, pause in plan:
             start_by = asyncio.get_running_loop().time() + 0.0001 if fate == "late" else None
@@ -167,3 +183,123 @@ def test_no_permit_is_lost_whatever_happens(plan: list[tuple[str, str, int]], sl
 def test_slots_must_be_positive() -> None:
     with pytest.raises(ValueError, match="slots"):
         Turns(0)
+
+
+# ---- flows, weights, costs -------------------------------------------------------------------------------------------
+
+
+def test_a_flood_of_one_flow_does_not_hold_up_another_flow() -> None:
+    async def test() -> None:
+        turns, log = Gate(1), []  # type: tuple[Gate, list[str]]
+        flood = [asyncio.ensure_future(hold(turns, Share("flood"), log)) for _ in range(500)]
+        await asyncio.sleep(0)
+        trickle = [asyncio.ensure_future(hold(turns, Share("trickle"), log)) for _ in range(20)]
+        await asyncio.gather(*trickle)
+        assert len(log) <= 2 * 20 + 3
+        await asyncio.gather(*flood)
+
+    run(test)
+
+
+def test_flows_get_slot_time_by_their_weights() -> None:
+    async def test() -> None:
+        turns, log = Gate(1), []  # type: tuple[Gate, list[str]]
+        async with turns.take(Share("other")):
+            items = [asyncio.ensure_future(hold(turns, Share(flow, weight), log)) for flow, weight in (("a", 3.0), ("b", 1.0)) * 200]
+            await asyncio.sleep(0)
+        await asyncio.gather(*items)
+        assert 140 <= log[:200].count("a") <= 160
+
+    run(test)
+
+
+def test_an_estimate_that_was_wrong_is_corrected_by_the_time_held() -> None:
+    async def test() -> None:
+        now = 0.0
+        turns, log = Turns(1, clock=lambda: now), []  # type: tuple[Turns, list[str]]
+
+        async def item(share: Share, seconds: float) -> None:
+            nonlocal now
+            async with turns.take(share, None, 0.1):
+                log.append(share.flow)
+                now += seconds
+                await asyncio.sleep(0)
+
+        async with turns.take(Share("other")):
+            items = [asyncio.ensure_future(item(Share("hog"), 1.0)) for _ in range(20)]
+            items += [asyncio.ensure_future(item(Share("modest"), 0.1)) for _ in range(100)]
+            await asyncio.sleep(0)
+        await asyncio.gather(*items)
+        assert log[:110].count("hog") <= 12
+        assert log[:110].count("modest") >= 98
+
+    run(test)
+
+
+def test_within_a_flow_the_shortest_request_goes_first_and_none_starves() -> None:
+    async def test() -> None:
+        turns, log = Gate(1), []  # type: tuple[Gate, list[str]]
+        async with turns.take(Share("other")):
+            batch = [asyncio.ensure_future(hold(turns, "batch", log, cost_s=1.0)) for _ in range(10)]
+            await asyncio.sleep(0)
+            single = asyncio.ensure_future(hold(turns, "single", log, cost_s=0.5))
+            await asyncio.sleep(0)
+        await asyncio.gather(single, *batch)
+        assert log[0] == "single"
+
+        log.clear()
+        batch = [asyncio.ensure_future(hold(turns, "batch", log)) for _ in range(5)]
+        for number in range(200):
+            asyncio.ensure_future(hold(turns, f"single{number}", log))
+            await asyncio.sleep(0)
+        await asyncio.gather(*batch)
+        assert log.count("batch") == 5
+
+    run(test)
+
+
+def test_within_a_request_the_shortest_item_goes_first() -> None:
+    async def test() -> None:
+        turns, order, share = Gate(1), [], Share("flow")  # type: tuple[Gate, list[float], Share]
+
+        async def item(cost_s: float) -> None:
+            async with turns.take(share, None, cost_s):
+                order.append(cost_s)
+
+        async with turns.take(Share("other")):
+            items = [asyncio.ensure_future(item(cost_s)) for cost_s in (3.0, 1.0, 2.0)]
+            await asyncio.sleep(0)
+        await asyncio.gather(*items)
+        assert order == [1.0, 2.0, 3.0]
+
+    run(test)
+
+
+def test_it_says_how_long_a_share_waited() -> None:
+    async def test() -> None:
+        now, waits = 0.0, []  # type: tuple[float, list[float]]
+        turns, share = Turns(1, clock=lambda: now, on_wait=waits.append), Share("flow")
+        async with turns.take(Share("other")):
+            items = [asyncio.ensure_future(_pass(turns, share)) for _ in range(3)]
+            await asyncio.sleep(0)
+            now = 5.0
+        await asyncio.gather(*items)
+        assert share.waiting_s == 5.0
+        assert waits == [0.0, 5.0, 5.0, 5.0]
+
+    run(test)
+
+
+async def _pass(turns: Turns, share: Share) -> None:
+    async with turns.take(share):
+        pass
+
+
+def test_flows_that_are_gone_are_forgotten() -> None:
+    async def test() -> None:
+        turns = Turns(1)
+        for number in range(5000):
+            await _pass(turns, Share(str(number)))
+        assert len(turns._flows) <= 1025
+
+    run(test)

@@ -1,0 +1,105 @@
+"""Work that is done once: results of pure work by key, shared by whoever asks at the same time, and kept for who asks later."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import msgspec
+
+V = TypeVar("V")
+KEY_BYTES = 20
+
+_encode = msgspec.msgpack.encode
+
+
+class _Running(Generic[V]):
+    """One computation, or several racing ones, of the same result."""
+
+    def __init__(self) -> None:
+        self.known: asyncio.Future[V] = asyncio.get_running_loop().create_future()  # cancelled where all leaders fail
+        self.leaders = 0
+
+
+class Memo(Generic[V]):
+    """Results by key; the least recently used leave first. Belongs to one event loop.
+
+    Whoever asks while the same is being computed waits for that, unless the machine is `crowded`: then the first asker may be far back in a
+    queue, so that both queue, and whichever is done first serves the other. Failures are not kept, and fail nobody but their own asker.
+    """
+
+    def __init__(self, max_entries: int, crowded: Callable[[], bool]) -> None:
+        self.hits = 0
+        self.joined = 0
+        self.misses = 0
+        self._max_entries = max_entries
+        self._crowded = crowded
+        self._known: OrderedDict[bytes, V] = OrderedDict()
+        self._running: dict[bytes, _Running[V]] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    async def get(self, key: bytes, compute: Callable[[], Awaitable[V]], *, keep: bool = True) -> V:
+        """The result for a key. Raises what `compute` raises."""
+        while True:
+            if key in self._known:
+                self.hits += 1
+                self._known.move_to_end(key)
+                return self._known[key]
+            running = self._running.get(key)
+            if running is None or self._crowded():
+                self.misses += 1
+                return await self._lead(key, compute, keep)
+            await asyncio.wait({running.known})
+            if not running.known.cancelled():
+                self.joined += 1
+                return running.known.result()
+
+    async def _lead(self, key: bytes, compute: Callable[[], Awaitable[V]], keep: bool) -> V:
+        running = self._running.setdefault(key, _Running())
+        running.leaders += 1
+        try:
+            value = await (self._race(running, compute) if running.leaders > 1 or self._crowded() else compute())
+            if keep:
+                self._keep(key, value)
+            if not running.known.done():
+                running.known.set_result(value)
+            return value
+        finally:
+            running.leaders -= 1
+            if not running.leaders:
+                del self._running[key]
+                running.known.cancel()
+
+    async def _race(self, running: _Running[V], compute: Callable[[], Awaitable[V]]) -> V:
+        """Compute, unless another one is done first."""
+        work = asyncio.ensure_future(compute())
+        try:
+            await asyncio.wait({work, running.known}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done() or running.known.cancelled():
+                return await work
+            self.joined += 1
+            return running.known.result()
+        finally:
+            if not work.done():
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+
+    def _keep(self, key: bytes, value: V) -> None:
+        self._known[key] = value
+        self._known.move_to_end(key)
+        if len(self._known) > self._max_entries:
+            self._known.popitem(last=False)
+
+
+def key_of(*parts: object) -> bytes:
+    """A key of JSON-like parts and dataclasses of these; texts may hold lone surrogates."""
+    try:
+        encoded = _encode(parts)
+    except UnicodeEncodeError:
+        encoded = repr(parts).encode("ascii", "backslashreplace")
+    return hashlib.blake2b(encoded, digest_size=KEY_BYTES).digest()

@@ -1,0 +1,111 @@
+"""Memo: what is asked for again is not computed again, and no one's failure is another's."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from reward_service.costs import Costs, units_of
+from reward_service.memo import Memo, key_of
+
+
+class Work:
+    """Computes 7 when it is let to; counts how often it began and was given up."""
+
+    def __init__(self) -> None:
+        self.begun = self.given_up = 0
+        self.go = asyncio.Event()
+        self.failures: list[Exception] = []
+
+    async def __call__(self) -> int:
+        self.begun += 1
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
+        if self.failures:
+            raise self.failures.pop()
+        return 7
+
+
+async def begun(work: Work, count: int) -> None:
+    while work.begun < count:
+        await asyncio.sleep(0)
+
+
+async def test_what_is_known_is_not_computed_again() -> None:
+    memo, work = Memo[int](10, lambda: False), Work()
+    work.go.set()
+    assert [await memo.get(b"a", work) for _ in range(3)] == [7, 7, 7]
+    assert (work.begun, memo.hits, memo.misses) == (1, 2, 1)
+
+
+async def test_who_asks_at_the_same_time_shares_the_work() -> None:
+    memo, work = Memo[int](10, lambda: False), Work()
+    asking = [asyncio.ensure_future(memo.get(b"a", work, keep=False)) for _ in range(100)]
+    await begun(work, 1)
+    work.go.set()
+    assert await asyncio.gather(*asking) == [7] * 100
+    assert (work.begun, memo.joined, len(memo)) == (1, 99, 0)
+
+
+async def test_a_leader_that_leaves_hands_the_work_to_who_waits() -> None:
+    memo, work = Memo[int](10, lambda: False), Work()
+    leader = asyncio.ensure_future(memo.get(b"a", work))
+    await begun(work, 1)
+    follower = asyncio.ensure_future(memo.get(b"a", work))
+    await asyncio.sleep(0)
+    leader.cancel()
+    await begun(work, 2)
+    work.go.set()
+    assert await follower == 7
+    assert work.given_up == 1
+
+
+async def test_a_failure_is_its_askers_own_and_is_not_kept() -> None:
+    memo, work = Memo[int](10, lambda: False), Work()
+    work.failures = [KeyError("ours")]
+    leader = asyncio.ensure_future(memo.get(b"a", work))
+    await begun(work, 1)
+    follower = asyncio.ensure_future(memo.get(b"a", work))
+    await asyncio.sleep(0)
+    work.go.set()
+    with pytest.raises(KeyError):
+        await leader
+    assert await follower == 7
+
+
+async def test_on_a_crowded_machine_nobody_waits_behind_anothers_queue() -> None:
+    memo, far_back, soon = Memo[int](10, lambda: True), Work(), Work()
+    first = asyncio.ensure_future(memo.get(b"a", far_back))
+    await begun(far_back, 1)
+    soon.go.set()
+    assert await memo.get(b"a", soon) == 7
+    assert await first == 7
+    assert far_back.given_up == 1
+
+
+async def test_the_least_recently_used_leave_first() -> None:
+    memo, work = Memo[int](2, lambda: False), Work()
+    work.go.set()
+    for key in (b"a", b"b", b"a", b"c", b"a", b"b"):
+        await memo.get(key, work)
+    assert (len(memo), memo.hits) == (2, 2)
+
+
+def test_keys_tell_apart_what_differs_and_take_any_text() -> None:
+    keys = {key_of(*parts) for parts in (("ab", "c"), ("a", "bc"), ("a", ["b", "c"]), ("\ud800", "c"), ("\udc80", "c"), (1, "c"))}
+    assert len(keys) == 6
+    assert key_of("a", ("b",)) == key_of("a", ("b",))
+
+
+def test_costs_are_learned_by_kind_and_unit() -> None:
+    costs = Costs({"program": 0.5})
+    assert costs.estimate_s("program", 20) == 10
+    for _ in range(500):
+        costs.learn("program", 10, 1.0)
+        costs.learn("program", 0, 5.0)
+    assert costs.estimate_s("program") == pytest.approx(0.1, rel=0.01)
+    assert units_of(("x" * 4096, 3, ["y"])) == 2.0
