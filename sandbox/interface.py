@@ -89,7 +89,8 @@ class Job:
     """A program, its inputs and its limits. `seed` makes random numbers and hashes repeatable.
 
     `files` stand read-only beside the source when it is compiled (`#include "x.h"` finds them), and beside a Python program when it runs.
-    `arguments` follow the program's name on its command line, the same for every input.
+    `arguments` follow the program's name on its command line, the same for every input. `alone` asks for a quiet slot, for a job that the
+    wall clock stopped before.
 
     Raises:
         ValueError: the caller's fault: a name or an argument that is not one, or too much.
@@ -102,6 +103,7 @@ class Job:
     seed: int = 0
     files: Mapping[str, bytes] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
+    alone: bool = False
 
     def __post_init__(self) -> None:
         _check_files(self.files, MAX_FILES, MAX_FILES_BYTES)

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from sandbox import languages
 from sandbox.interface import Job, Limits, RunnerLost, RunResult, Status, TestInput
 from sandbox.namespaces import launch
+from sandbox.namespaces.binaries import BinaryStore
 from sandbox.namespaces.process import Zygote
 from sandbox.namespaces.run import DIAGNOSTIC_BYTES, Binary, CellRun, Slot
 
@@ -30,13 +31,16 @@ ZygoteFactory = Callable[[dict[str, str]], Zygote]  # from what it shows beyond 
 class CppCompiler:
     """g++ in a box whose root holds nothing but the tool chain."""
 
-    def __init__(self, compiler: str, standard: str, cache_dir: str | None) -> None:
+    def __init__(self, compiler: str, standard: str, cache_dir: str | None, disk_bytes: int = 0) -> None:
         self._compiler = compiler
         self._standard = standard
         self._cache_dir = cache_dir or _default_cache()
+        self._store = BinaryStore(os.path.join(self._cache_dir, "binaries"), disk_bytes)
         self._zygote: Zygote | None = None
         self._binaries: OrderedDict[str, tuple[Binary, float]] = OrderedDict()  # with the CPU seconds that it took to compile
+        self._under_way: dict[str, asyncio.Future[None]] = {}
         self._link: tuple[str, ...] = ()
+        self.compiled = 0  # programs for which the compiler ran
         self.header_in_use = False
         self.launcher: str | None = None
         self.version = ""
@@ -115,21 +119,48 @@ class CppCompiler:
     async def compile(self, job: Job, slot: Slot) -> Binary | RunResult:
         """The binary, or a `compile_error` with the diagnostics. Raises RunnerLost."""
         command = languages.compile_command(self._compiler, self._standard, self._link, with_header=self.header_in_use)
-        key = _digest(*(part.encode("utf-8", "replace") for part in (*command, job.source)), *_flat(job.files))
-        cached = self._binaries.get(key)
-        if cached is not None and cached[1] <= job.limits.compile_s:
-            self._binaries.move_to_end(key)
-            return cached[0]
+        parts = (self.version, *command, job.source)
+        key = _digest(*(part.encode("utf-8", "replace") for part in parts), *_flat(job.files))
+        while key in self._under_way:
+            await asyncio.wait({self._under_way[key]})
+        self._under_way[key] = done = asyncio.get_running_loop().create_future()
+        try:
+            return await self._known(key, job.limits.compile_s) or await self._compile(key, command, job, slot)
+        finally:
+            del self._under_way[key]
+            done.set_result(None)
+
+    async def _known(self, key: str, compile_s: float) -> Binary | None:
+        """What was compiled before, here or by a service before this one, within so many CPU seconds."""
+        if key not in self._binaries:
+            found = await asyncio.to_thread(self._store.read, key)
+            if found is None:
+                return None
+            self._keep(key, Binary(found[0]), found[1])
+        if key not in self._binaries or self._binaries[key][1] > compile_s:
+            return None
+        self._binaries.move_to_end(key)
+        return self._binaries[key][0]
+
+    def _keep(self, key: str, binary: Binary, cpu_s: float) -> None:
+        self._binaries[key] = (binary, cpu_s)
+        while sum(kept.size for kept, _ in self._binaries.values()) > CACHE_BYTES:
+            self._binaries.popitem(last=False)
+
+    async def _compile(self, key: str, command: tuple[str, ...], job: Job, slot: Slot) -> Binary | RunResult:
+        self.compiled += 1
         result = await self._in_box(command, job.source, job.limits.compile_s, BINARY_BYTES, slot, job.files)
+        if result.status is Status.TIME_LIMIT_EXCEEDED and result.cpu_s < job.limits.compile_s:
+            # The wall clock stopped a compiler that lacked a core: once more, and patiently.
+            result = await self._in_box(command, job.source, job.limits.compile_s, BINARY_BYTES, slot, job.files, patience=4)
         if result.status is not Status.FINISHED:
             why = result.stderr or f"compiler: {result.status}".encode()
             return RunResult(
                 None, Status.COMPILE_ERROR, stderr=why, cpu_s=result.cpu_s, wall_s=result.wall_s, memory_bytes=result.memory_bytes
             )
         binary = Binary(result.stdout)
-        self._binaries[key] = (binary, result.cpu_s)
-        while sum(kept.size for kept, _ in self._binaries.values()) > CACHE_BYTES:
-            self._binaries.popitem(last=False)
+        self._keep(key, binary, result.cpu_s)
+        await asyncio.to_thread(self._store.write, key, result.stdout, result.cpu_s)
         return binary
 
     async def _in_box(
@@ -140,9 +171,15 @@ class CppCompiler:
         output_bytes: int,
         slot: Slot,
         files: Mapping[str, bytes] = MappingProxyType({}),
+        patience: int = 1,
     ) -> RunResult:
         assert self._zygote is not None
-        limits = Limits(cpu_s=cpu_s, memory_bytes=COMPILE_MEMORY_BYTES, disk_bytes=max(COMPILE_DISK_BYTES, output_bytes))
+        limits = Limits(
+            cpu_s=cpu_s,
+            memory_bytes=COMPILE_MEMORY_BYTES,
+            disk_bytes=max(COMPILE_DISK_BYTES, output_bytes),
+            wall_s=patience * Limits(cpu_s=cpu_s).net_s,
+        )
         run = CellRun(await self._zygote.spawn(), slot)
         try:
             job = Job("cpp", source, (TestInput(b"", output_bytes),), limits, files=files)
