@@ -34,7 +34,8 @@ _IMPORTS_NUMPY = re.compile(r"^[ \t]*(?:import|from)[ \t]+(?:numpy|scipy|pandas)
 class NamespacesConfig:
     """Settings of the embedded backend. `packages` is a folder of Python packages for candidates; `uid` what root runs boxes as.
 
-    `binaries_disk_bytes` bounds the compiled programs that are kept in `cache_dir`.
+    `binaries_disk_bytes` bounds the compiled programs that are kept in `cache_dir`. `first_core` is that of the first slot: runners with one
+    slot each that share a machine should not all take the same.
     """
 
     slots: int = 2
@@ -47,6 +48,7 @@ class NamespacesConfig:
     uid: int = 64_999
     max_memory_bytes: int = 4_294_967_296
     pin: bool = True
+    first_core: int = 0
     compiled_loop: bool = True
 
 
@@ -109,7 +111,7 @@ class NamespacesSandbox:
     def _make_slots(self) -> None:
         cores = sorted(os.sched_getaffinity(0))
         for number in range(self._config.slots):
-            pinned = (cores[number % len(cores)],) if self._config.pin else ()
+            pinned = (cores[(self._config.first_core + number) % len(cores)],) if self._config.pin else ()
             self._free.put_nowait(Slot(number, pinned))
 
     def _candidates(self) -> list[str]:
