@@ -22,7 +22,7 @@ from sandbox.namespaces.conversation import Conversation
 from sandbox.namespaces.process import Zygote, ZygoteConfig
 from sandbox.namespaces.run import DIAGNOSTIC_BYTES, Binary, CellRun, Slot
 
-_PRELOAD = ("random", "collections", "math", "itertools", "functools", "heapq", "bisect", "re", "string", "typing", "operator", "linecache")
+_PRELOAD = ("random", "collections", "math", "itertools", "functools", "heapq", "bisect", "re", "string", "typing", "operator")
 
 _STARVED_SHARE = 0.05  # of the wall time without a core, above which a stop by the wall clock says more about the machine
 _OPEN_FILES = 65_536
@@ -34,8 +34,8 @@ _IMPORTS_NUMPY = re.compile(r"^[ \t]*(?:import|from)[ \t]+(?:numpy|scipy|pandas)
 class NamespacesConfig:
     """Settings of the embedded backend. `packages` is a folder of Python packages for candidates; `uid` what root runs boxes as.
 
-    `binaries_disk_bytes` bounds the compiled programs that are kept in `cache_dir`. `first_core` is that of the first slot: runners with one
-    slot each that share a machine should not all take the same.
+    `binaries_disk_bytes` bounds the compiled programs that are kept in `cache_dir`. `first_core` is that of the first slot: runners
+    with one slot each that share a machine should not all take the same.
     """
 
     slots: int = 2

@@ -7,7 +7,6 @@ close before the candidate's first instruction.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
@@ -15,10 +14,10 @@ import re
 import resource
 import select
 import signal
-import socket
 import sys
 import time
 import warnings
+from _socket import socket
 
 from sandbox.namespaces import accounting, child, launch, mounts, seccomp, system
 from sandbox.namespaces.wire import CPU_STOP, DIRTY, MEMORY_STOP, NOT_READY, OOM, OUTPUT_STOP, REPLY, REQUEST, WALL_STOP
@@ -33,7 +32,7 @@ _IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*(?:[ \
 
 
 class Prepared:
-    """What every cell needs and the zygote makes once: the filters, and the launcher's library where it is shown."""
+    """What every cell needs and the zygote makes once: the filters, and the compiled inner loop where it is shown."""
 
     def __init__(self) -> None:
         machine = system.machine()
@@ -41,13 +40,13 @@ class Prepared:
         self.cell_filter = system.Filter(seccomp.cell_filter(machine))
         self.filters = {kind: system.Filter(seccomp.candidate_filter(machine, memory=kind[0], cpu=kind[1])) for kind in kinds}
         self.speed = accounting.Speed()
-        self.library = launch.load() if os.path.exists(launch.LIBRARY) else None
+        self.loop = launch.Loop() if os.path.exists(launch.LIBRARY) else None
 
 
 class Cell:
     """One program's supervisor."""
 
-    def __init__(self, control: socket.socket, prepared: Prepared) -> None:
+    def __init__(self, control: socket, prepared: Prepared) -> None:
         self._control = control
         self._prepared = prepared
         self._cloner = system.Cloner()
@@ -75,8 +74,7 @@ class Cell:
             child.run(self._program)
 
     def _receive(self, size: int, count: int) -> tuple[bytes, list[int]]:
-        message, descriptors, _, _ = socket.recv_fds(self._control, size, count)
-        return message, descriptors
+        return system.receive(self._control, size, count)
 
     def _turn(self) -> int:
         """One test; CHILD in its own process, CLOSED at the end, else RUNNING: there is more to do."""
@@ -118,14 +116,12 @@ class Cell:
         source = os.pread(descriptors[0], source_bytes, 0) if kind == child.KIND_PYTHON else b""
         os.close(descriptors[0])
         error = self._compile_python(source, int(order["seed"])) if kind == child.KIND_PYTHON else None  # type: ignore[call-overload]
-        if self._prepared.library is not None:
-            self._loop = self._compiled_loop(self._prepared.library)
+        loop = self._prepared.loop
+        if loop is not None and error is None:
+            loop.attach(self._control.fileno(), self._ready, self._unix_sockets, accounts, self._cloner)
+            loop.set_program(self._program, _TEST_NAMESPACES, self._filter, _QUIET_TICK_S if accounts.memory else _TICK_S)
+            self._loop = loop
         return error
-
-    def _compiled_loop(self, library: ctypes.PyDLL) -> launch.Loop:
-        loop = launch.Loop(library, self._control.fileno(), self._ready, self._unix_sockets, self._accounts, self._cloner)
-        loop.set_program(self._program, _TEST_NAMESPACES, self._filter, _QUIET_TICK_S if self._accounts.memory else _TICK_S)
-        return loop
 
     def _compile_python(self, source: bytes, seed: int) -> str | None:
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -142,6 +138,8 @@ class Cell:
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
         _import_named(source)
+        if "numpy" in sys.modules and b"random" in source:
+            __import__("numpy.random")  # it is loaded when first used, which would be in every test
         # _load and this call end before a test starts; run and _call lie below the program instead
         self._program.main = child.prepare_interpreter(child.frames() - 2 + 3, self._program.arguments)
         child.seed_random(seed)
@@ -303,7 +301,7 @@ _IMPORTABLE = frozenset(
 )  # fmt: skip
 
 
-def start(control: socket.socket, outer_uid: int, outer_gid: int, prepared: Prepared) -> None:
+def start(control: socket, outer_uid: int, outer_gid: int, prepared: Prepared) -> None:
     """Turn a fresh clone of the zygote into a cell and serve; never returns."""
     try:
         os.setsid()

@@ -13,7 +13,6 @@ import os
 import resource
 import sys
 import types
-from dataclasses import dataclass
 
 from sandbox.namespaces import mounts, system
 
@@ -24,31 +23,48 @@ _RLIMIT_SIGPENDING, _RLIMIT_MSGQUEUE = 11, 12  # the standard library does not n
 _COMPILED = f"{mounts.WORKING_FOLDER}/main"
 
 
-@dataclass(slots=True)
 class Request:
-    """One test as the supervisor was asked to run it."""
+    """One test as the supervisor was asked to run it; the fields of `wire.REQUEST`."""
 
-    index: int
-    cpu_s: float
-    wall_s: float
-    memory_bytes: int
-    output_bytes: int
-    processes: int
-    disk_bytes: int
-    disk_inodes: int
-    files: tuple[tuple[str, int], ...] = ()  # names and sizes, in the order of their bytes in a fourth descriptor
+    __slots__ = ("index", "cpu_s", "wall_s", "memory_bytes", "output_bytes", "processes", "disk_bytes", "disk_inodes", "files")
+
+    def __init__(
+        self,
+        index: int,
+        cpu_s: float,
+        wall_s: float,
+        memory_bytes: int,
+        output_bytes: int,
+        processes: int,
+        disk_bytes: int,
+        disk_inodes: int,
+    ) -> None:
+        self.index = index
+        self.cpu_s = cpu_s
+        self.wall_s = wall_s
+        self.memory_bytes = memory_bytes
+        self.output_bytes = output_bytes
+        self.processes = processes
+        self.disk_bytes = disk_bytes
+        self.disk_inodes = disk_inodes
+        self.files: tuple[tuple[str, int], ...] = ()  # names and sizes, in the order of their bytes in a fourth descriptor
 
 
-@dataclass(slots=True)
 class Program:
-    """What a cell runs: a code object, a binary at `NATIVE_PROGRAM`, or a compiler's command line."""
+    """What a cell runs: a code object, a binary at `NATIVE_PROGRAM`, or a compiler's command line.
 
-    kind: str
-    code: types.CodeType | None = None
-    main: types.ModuleType | None = None
-    command: tuple[str, ...] = ()
-    arguments: tuple[str, ...] = ()
-    data_bytes: int = -1  # RLIMIT_DATA where no cgroup bounds memory, -1 for none
+    `data_bytes` is RLIMIT_DATA where no cgroup bounds memory, -1 for none.
+    """
+
+    __slots__ = ("kind", "command", "arguments", "data_bytes", "code", "main")
+
+    def __init__(self, kind: str, command: tuple[str, ...] = (), arguments: tuple[str, ...] = (), data_bytes: int = -1) -> None:
+        self.kind = kind
+        self.command = command
+        self.arguments = arguments
+        self.data_bytes = data_bytes
+        self.code: types.CodeType | None = None
+        self.main: types.ModuleType | None = None
 
 
 def enter(request: Request, program: Program, descriptors: tuple[int, ...], ready: int, candidate_filter: system.Filter) -> None:
@@ -64,7 +80,7 @@ def run(program: Program) -> None:
         assert program.code is not None
         assert program.main is not None
         gc.enable()
-        os._exit(_finish(_call(program.code, program.main.__dict__)))
+        os._exit(_call(program.code, program.main.__dict__))
     elif program.kind == KIND_NATIVE:
         _execute(NATIVE_PROGRAM, program.arguments)
     else:
@@ -172,9 +188,9 @@ def seed_random(seed: int) -> None:
     random = sys.modules.get("random")
     if random is not None:
         random.seed(seed)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed(seed & 0xFFFFFFFF)
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed(seed & 0xFFFFFFFF)
 
 
 def frames() -> int:
@@ -190,19 +206,34 @@ def _call(code: types.CodeType, names: dict[str, object]) -> int:
     """Run the program's code as the interpreter would and return the exit code it would give."""
     try:
         exec(code, names)  # the candidate's code, in its own sandboxed process: this is what the sandbox is for
-    except SystemExit as stop:
-        return _exit_code(stop.code)
-    except MemoryError:
+    except BaseException as error:  # noqa: BLE001 - every exception of the program ends it, as in a bare run
+        return failed(error)
+    return _finish(0)
+
+
+def failed(error: BaseException) -> int:
+    """End a program that raised `error`; the exit code. To be called by the frame that ran the program."""
+    return _finish(_report(error))
+
+
+def _report(error: BaseException) -> int:
+    """Say what a program raised as the interpreter would; the exit code it would give."""
+    if isinstance(error, SystemExit):
+        return _exit_code(error.code)
+    if isinstance(error, MemoryError):
         os.write(2, b"MemoryError\n")
         return 1
-    except BaseException as error:  # noqa: BLE001 - every exception of the program ends it, as in a bare run
-        trace = error.__traceback__.tb_next if error.__traceback__ else None  # without this frame, as in a bare run
-        try:
-            sys.excepthook(type(error), error.with_traceback(trace), trace)
-        except BaseException:  # noqa: BLE001 - a broken hook of the program's is its own failure, as in a bare run
-            return 1
+    trace = error.__traceback__.tb_next if error.__traceback__ else None  # without the frame that ran the program, as in a bare run
+    try:
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
+    except BaseException:  # noqa: BLE001 - a broken hook of the program's is its own failure, as in a bare run
         return 1
-    return 0
+    return 1
+
+
+def finish() -> None:
+    """The end of a program that raised nothing; never returns."""
+    os._exit(_finish(0))
 
 
 def _exit_code(code: object) -> int:

@@ -1,8 +1,9 @@
-/* The inner loop of a cell's supervisor: take a request, clone, isolate, wait, account, reply.
+/* The inner loop of a cell's supervisor: take a request, clone, isolate, run, wait, account, reply.
 
-   A supervisor's every write between a fork and the child's end copies a page, and so does every line that the child runs before the
-   program: in C that is a handful of pages, in Python a few hundred. A native program is started without any copy at all (CLONE_VM until
-   it executes). What takes longer than a tick, or asks for something unusual, goes back to `cell.py`, which can do all of it alone.
+   A supervisor's every write between a fork and the child's end copies a page, and so does every line that the child runs beside the
+   program: in C that is a handful of pages, in Python a few hundred. So a Python program's code object is evaluated from here, by the
+   interpreter's own function, and a native program is started without any copy at all (CLONE_VM until it executes). What takes longer
+   than a tick, or asks for something unusual, goes back to `cell.py`, which can do all of it alone.
    `sandbox/namespaces/launch.py` lays out `struct plan` and compiles this file; `child.py` isolates in the same steps. */
 
 #define _GNU_SOURCE
@@ -69,6 +70,9 @@ struct plan {
     char *const *arguments;
     char *const *environment;
     int32_t seccomp_number, capset_number;
+    void *(*evaluate)(void *, void *, void *), *(*call)(void *); /* PyEval_EvalCode, PyObject_CallNoArgs */
+    int (*enable_collector)(void);       /* PyGC_Enable */
+    void *code, *names, *finish;         /* NULL where the program is not Python's; `finish` ends the process */
     double tick_s;
     struct accounts *accounts;
     struct request terms;                /* what tmpfs_options and limits were made for; the index does not matter */
@@ -313,7 +317,12 @@ static int run(struct plan *plan)
         return -errno;
     if (plan->pid == 0) {
         isolate(plan);
-        return CHILD;
+        if (plan->code != NULL) {
+            plan->enable_collector();
+            if (plan->evaluate(plan->code, plan->names, plan->names) != NULL)
+                plan->call(plan->finish);
+        }
+        return CHILD; /* with the interpreter's error set where the program raised one */
     }
     watched[0].fd = plan->pidfd;
     do

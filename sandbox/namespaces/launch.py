@@ -35,6 +35,12 @@ class _Plan(ctypes.Structure):
         ("environment", ctypes.POINTER(ctypes.c_char_p)),
         ("seccomp_number", ctypes.c_int32),
         ("capset_number", ctypes.c_int32),
+        ("evaluate", ctypes.c_void_p),
+        ("call", ctypes.c_void_p),
+        ("enable_collector", ctypes.c_void_p),
+        ("code", ctypes.py_object),
+        ("names", ctypes.py_object),
+        ("finish", ctypes.py_object),
         ("tick_s", ctypes.c_double),
         ("accounts", ctypes.POINTER(accounting.State)),
         ("terms", ctypes.c_char * REQUEST.size),
@@ -52,40 +58,60 @@ def _strings(values: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
     return (ctypes.c_char_p * (len(values) + 1))(*values, None)
 
 
-def load() -> ctypes.PyDLL:
-    """The compiled `launch.c`. Raises OSError where it is not shown or does not fit."""
-    library = ctypes.PyDLL(LIBRARY)
-    library.serve.argtypes = (ctypes.c_void_p, ctypes.c_int)
-    return library
+def _function(name: str) -> int | None:
+    """The address of one of the interpreter's own functions."""
+    return ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
 
 
 class Loop:
-    """Serves the requests of one cell until one needs more than C can do."""
+    """Serves the requests of one cell until one needs more than C can do.
 
-    def __init__(
-        self, library: ctypes.PyDLL, control: int, ready: int, unix_sockets: int, accounts: accounting.Accounts, cloner: system.Cloner
-    ) -> None:
+    Made in the zygote, so that a cell has nothing left to do but to fill in what is its own.
+
+    Raises:
+        OSError: the compiled `launch.c` is not shown in the box, or does not fit.
+    """
+
+    def __init__(self) -> None:
+        library = ctypes.PyDLL(LIBRARY)
         self._serve = library.serve
-        self._plan = _Plan(control=control, ready=ready, unix_sockets=unix_sockets, thread_id=cloner.thread_id or None)
-        self._plan.accounts = ctypes.pointer(accounts.state)
-        self._plan.limits[:] = [-1] * _LIMITS
-        self._plan.seccomp_number, self._plan.capset_number = system.numbers()["seccomp"], system.numbers()["capset"]
-        self._kept: tuple[object, ...] = (accounts,)  # what the plan points to
-        self._address = ctypes.byref(self._plan)
+        self._serve.argtypes = (ctypes.c_void_p, ctypes.c_int)
+        numbers = system.numbers()
+        self._plan = plan = _Plan(seccomp_number=numbers["seccomp"], capset_number=numbers["capset"])
+        self._environment = _strings([os.fsencode(f"{name}={value}") for name, value in os.environ.items()])
+        plan.environment = self._environment
+        plan.limits[:] = [-1] * _LIMITS
+        plan.evaluate, plan.call = _function("PyEval_EvalCode"), _function("PyObject_CallNoArgs")
+        plan.enable_collector = _function("PyGC_Enable")
+        self._kept: tuple[object, ...] = ()  # what the plan points to
+        self._address = ctypes.byref(plan)
+
+    def attach(self, control: int, ready: int, unix_sockets: int, accounts: accounting.Accounts, cloner: system.Cloner) -> None:
+        """Take a cell's descriptors and accounts."""
+        plan = self._plan
+        plan.control, plan.ready, plan.unix_sockets, plan.thread_id = control, ready, unix_sockets, cloner.thread_id or None
+        plan.accounts = ctypes.pointer(accounts.state)
+        self._kept = (accounts,)
 
     def set_program(self, program: child.Program, flags: int, candidate_filter: system.Filter, tick_s: float) -> None:
         """What every test of this cell runs, in which namespaces, behind which filter."""
         plan = self._plan
-        arguments = [text.encode("utf-8", "replace") for text in (child.NATIVE_PROGRAM, *program.arguments)]
-        environment = [os.fsencode(f"{name}={value}") for name, value in os.environ.items()]
-        strings = _strings(arguments), _strings(environment)
-        self._kept = (*self._kept, *strings, candidate_filter)
         plan.execute, plan.flags, plan.filter, plan.tick_s = program.kind == child.KIND_NATIVE, flags, candidate_filter.address, tick_s
-        plan.path, plan.arguments, plan.environment = arguments[0], *strings
+        self._kept = (*self._kept, candidate_filter)
+        if program.kind == child.KIND_NATIVE:
+            arguments = [text.encode("utf-8", "replace") for text in (child.NATIVE_PROGRAM, *program.arguments)]
+            strings = _strings(arguments)
+            plan.path, plan.arguments = arguments[0], strings
+            self._kept = (*self._kept, strings)
+        elif program.code is not None and program.main is not None:
+            plan.code, plan.names, plan.finish = program.code, program.main.__dict__, child.finish
 
     def serve(self, pending: bool = False) -> int:
         """Serve until one of the outcomes above; `pending`: run the message that was read last. Raises OSError."""
-        outcome: int = self._serve(self._address, pending)
+        try:
+            outcome: int = self._serve(self._address, pending)
+        except BaseException as error:  # noqa: BLE001 - only in a test's own process, where the program raised it
+            os._exit(child.failed(error))
         if outcome < 0:
             raise OSError(-outcome, f"launch: {os.strerror(-outcome)}")
         return outcome
