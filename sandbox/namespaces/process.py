@@ -30,6 +30,9 @@ _MESSAGE_BYTES = 65536
 _DIAGNOSTICS_BYTES = 65536
 
 
+_AT_START = {"LD_BIND_NOW": "1"}  # symbols that are looked up before the first fork are not looked up in every test; taken back at once
+
+
 class Channel:
     """One end of a SOCK_SEQPACKET pair on the running loop."""
 
@@ -193,7 +196,7 @@ class Zygote:
             stdin=order,
             stdout=subprocess.DEVNULL,
             stderr=self._diagnostics,
-            env=_environment(),
+            env={**_environment(), **_AT_START},
             cwd="/",
         )
         theirs.close()

@@ -19,6 +19,7 @@ from _socket import sethostname, socket
 
 def main() -> None:
     """Build the root, warm up, then fork cells until the control socket closes."""
+    os.environ.pop("LD_BIND_NOW", None)  # for the dynamic linker, which has read it, and not for programs
     config = json.load(sys.stdin)
     sys.path.insert(0, config["code"])
     from sandbox.namespaces import cell, mounts, system
