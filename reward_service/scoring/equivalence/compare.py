@@ -14,37 +14,47 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from reward_service.scoring.equivalence import numeric, second_opinion
+from reward_service.scoring.equivalence import exact, numeric, second_opinion
+from reward_service.scoring.equivalence.congruences import same_congruences
 from reward_service.scoring.equivalence.equality import Finding, same_expressions
+from reward_service.scoring.equivalence.expressions import MINUS_ONE
 from reward_service.scoring.equivalence.forms import (
     Based,
     Collection,
+    Congruence,
+    Constant,
     Form,
     Interval,
     Matrix,
     Named,
     Number,
+    Power,
     Product,
     Relation,
     SetOperation,
+    Sum,
     Value,
     Words,
     render,
 )
 from reward_service.scoring.equivalence.limits import MAX_CHARS, MAX_CHARS_BEYOND, MAX_SIGNS_BEYOND
-from reward_service.scoring.equivalence.parse import Reading, excluded_value, range_of, read_answer, without_excluded
+from reward_service.scoring.equivalence.parse import Reading, read_answer
+from reward_service.scoring.equivalence.ranges import range_of
+from reward_service.scoring.equivalence.real_sets import same_real_sets
 from reward_service.scoring.equivalence.references import malformed, unboxed
 from reward_service.scoring.equivalence.relations import (
     assignment,
     backwards,
     is_named_list,
+    is_quantity_name,
     named_values,
     same_relations,
     without_approximations,
 )
+from reward_service.scoring.equivalence.same_matrices import same_matrices
 from reward_service.scoring.equivalence.short_words import is_short_word, same_letters
 
-RULES_VERSION = 1  # of math and choice verdicts, stated in `service.versions`: raise it with any change of one once released
+RULES_VERSION = 2  # of math and choice verdicts, stated in `service.versions`: raise it with any change of one once released
 MAX_FORM_CHARS = 500
 
 
@@ -139,6 +149,10 @@ def _same(gold: Form, answer: Form) -> Finding:
     if gold_exact is None or answer_exact is None:
         return Finding(False, "approximation_contradicts")
     gold, answer = gold_exact, answer_exact
+    if not (isinstance(gold, Value) and isinstance(answer, Value)):
+        same = same_real_sets(gold, answer)
+        if same is not None:
+            return Finding(same, "real_set")
     if isinstance(gold, Relation) and isinstance(answer, Relation):
         return _ranges(gold, answer) or Finding(*same_relations(gold, answer, _equal))
     if isinstance(answer, Relation):
@@ -146,7 +160,9 @@ def _same(gold: Form, answer: Form) -> Finding:
     if isinstance(gold, Relation):
         return _relation_against(gold, answer)
     both_named = is_named_list(gold) and is_named_list(answer)
-    gold, answer = named_values(gold, both_named), named_values(answer, both_named)
+    unnamed = named_values(gold, both_named), named_values(answer, both_named)
+    if not both_named or not any(isinstance(form, Collection) and is_named_list(form) for form in unnamed):
+        gold, answer = unnamed
     if is_short_word(gold) or is_short_word(answer):
         return Finding(same_letters(_only_element(gold), _only_element(answer)), "letters")
     if isinstance(gold, Value) and isinstance(answer, Value):
@@ -156,7 +172,9 @@ def _same(gold: Form, answer: Form) -> Finding:
     if isinstance(gold, Based) and isinstance(answer, Based):
         return Finding(gold == answer, "base")
     if isinstance(gold, Matrix) or isinstance(answer, Matrix):
-        return _matrices(gold, answer)
+        return same_matrices(gold, answer, _equal)
+    if isinstance(gold, Congruence) or isinstance(answer, Congruence):
+        return same_congruences(gold, answer)
     return _sets(gold, answer)
 
 
@@ -191,13 +209,11 @@ def _against_relation(gold: Form, answer: Relation) -> Finding:
     found = range_of(answer)
     if found is not None:
         return _sets(gold, found[1]) if not isinstance(gold, Value) else Finding(False, "relation_is_no_value")
-    excluded = excluded_value(answer)
-    if excluded is not None:
-        return _sets(gold, excluded)
     assigned = assignment(answer) or assignment(backwards(answer))
     if assigned is None:
         if answer.operators and set(answer.operators) == {"="} and isinstance(gold, Value):
-            return Finding(all(_equal(gold, side) for side in answer.sides), "equation_chain")
+            sides = answer.sides[1:] if is_quantity_name(answer.sides[0]) else answer.sides
+            return Finding(all(_equal(gold, side) for side in sides), "equation_chain")
         return Finding(False, "relation_is_no_value")
     values = assigned.values
     if any(not _equal(values[0], value) for value in values[1:]):
@@ -209,9 +225,6 @@ def _relation_against(gold: Relation, answer: Form) -> Finding:
     found = range_of(gold)
     if found is not None:
         return _sets(found[1], answer) if not isinstance(answer, Value) else Finding(False, "relation_is_no_value")
-    excluded = excluded_value(gold)
-    if excluded is not None:
-        return _sets(excluded, answer)
     assigned = assignment(gold) or assignment(backwards(gold))
     if assigned is None or not assigned.single_name:
         return Finding(False, "relation_is_no_value")
@@ -222,6 +235,10 @@ def _values(gold: Value, answer: Value) -> Finding:
     units = {gold.unit, answer.unit} - {""}
     if len(units) == 2 and not (all(unit.startswith("degree") for unit in units) and "degree" in units):
         return Finding(False, "units_differ")
+    if units == {"degree"} and gold.unit != answer.unit:
+        parts = [Product((form.expression, Constant("deg"))) if form.unit else form.expression for form in (gold, answer)]
+        if same_expressions(*parts).equal:
+            return Finding(True, "radians")
     finding = same_expressions(gold.expression, answer.expression)
     if finding.equal or units != {"%"} or gold.unit == answer.unit:
         return finding
@@ -231,45 +248,20 @@ def _values(gold: Value, answer: Value) -> Finding:
     return Finding(True, "percent") if as_fraction.equal else finding
 
 
-def _as_matrix(form: Form) -> Form:
-    """`[[1, 2], [3, 4]]` as the matrix of its rows, if it is one."""
-    if not isinstance(form, Collection) or form.kind != "bracket":
-        return form
-    rows = [
-        tuple(cell.expression for cell in row.items if isinstance(cell, Value) and not cell.unit)
-        for row in form.items
-        if isinstance(row, Collection) and row.kind == "bracket"
-    ]
-    sizes = {len(row.items) for row in form.items if isinstance(row, Collection)}
-    return Matrix(tuple(rows)) if len(rows) == len(form.items) and {len(row) for row in rows} == sizes and len(sizes) == 1 else form
-
-
-def _matrices(gold: Form, answer: Form) -> Finding:
-    gold, answer = _as_matrix(gold), _as_matrix(answer)
-    if isinstance(gold, Matrix) and isinstance(answer, Matrix):
-        shapes = [(len(matrix.rows), len(matrix.rows[0]), matrix.bars) for matrix in (gold, answer)]
-        if shapes[0] != shapes[1]:
-            return Finding(False, "shapes_differ")
-        pairs = [(left, right) for rows in zip(gold.rows, answer.rows, strict=True) for left, right in zip(*rows, strict=True)]
-        return Finding(all(same_expressions(left, right).equal for left, right in pairs), "matrix")
-    matrix, other = (gold, answer) if isinstance(gold, Matrix) else (answer, gold)
-    if (
-        not isinstance(matrix, Matrix)
-        or matrix.bars
-        or len(matrix.rows[0]) != 1
-        or not isinstance(other, Collection)
-        or other.kind != "tuple"
-    ):
-        return _NO
-    return Finding(_in_order([Value(row[0]) for row in matrix.rows], other.items), "vector_as_tuple")
-
-
 def _sets(gold: Form, answer: Form) -> Finding:
     """Collections, intervals and what is made of them."""
     if isinstance(gold, Value | Words) or isinstance(answer, Value | Words):
+        quotients = _quotient(gold), _quotient(answer)
+        if quotients != (gold, answer):
+            return _same(*quotients)
+        if isinstance(gold, Value) and isinstance(answer, Collection) and answer.kind == "list" and len(set(answer.items)) > 1:
+            # `3/4 or 0.75`: one value, written twice.
+            plain = len(set(answer.items)) == len(answer.items) and all(
+                isinstance(item, Value) and not item.unit and not isinstance(item.expression, Sum) for item in answer.items
+            )
+            return Finding(plain and all(_equal(gold, item) for item in answer.items), "same_twice")
         gold_inner, answer_inner = _only_element(gold), _only_element(answer)
         return _NO if (gold_inner, answer_inner) == (gold, answer) else _same(gold_inner, answer_inner)
-    gold, answer = without_excluded(gold), without_excluded(answer)
     if isinstance(gold, SetOperation) and isinstance(answer, SetOperation):
         return Finding(gold.operator == answer.operator and _operands(gold, answer), "set_operation")
     gold_set, answer_set = _interval_of(gold, answer), _interval_of(answer, gold)
@@ -280,6 +272,14 @@ def _sets(gold: Form, answer: Form) -> Finding:
     if isinstance(gold, Collection) and isinstance(answer, Collection):
         return Finding(_collections(gold, answer), "collection")
     return _NO
+
+
+def _quotient(form: Form) -> Form:
+    """`2:3` as two thirds."""
+    match form:
+        case Collection("ratio", (Value(top, "", _), Value(bottom, "", _))):
+            return Value(Product((top, Power(bottom, MINUS_ONE))))
+    return form
 
 
 def _only_element(form: Form) -> Form:
@@ -325,13 +325,31 @@ def _set_name(form: Form) -> str | None:
 
 def _collections(gold: Collection, answer: Collection) -> bool:
     kinds = {gold.kind, answer.kind}
+    if kinds == {"set", "tuple"}:  # the set of one solution
+        inner = [_only_element(form) for form in (gold, answer)]
+        return inner != [gold, answer] and _equal(*inner)
     if kinds <= {"set", "list"}:  # neither order nor repetition says anything
         return _contains(gold.items, answer.items) and _contains(answer.items, gold.items)
-    if kinds == {"tuple", "bracket"} and len(gold.items) == 2:
-        return False  # an open against a closed interval
+    if len(gold.items) == 2 and (kinds == {"tuple", "bracket"} or (gold.kind, answer.kind) == ("bracket", "list")):
+        return False  # an open against a closed interval, or one whose ends are not told
+    if kinds == {"ratio"} and _same_quotient(gold, answer):
+        return True
     if len(kinds) == 2 and kinds & {"set", "ratio"}:
         return False
     return _in_order(gold.items, answer.items)
+
+
+def _same_quotient(gold: Collection, answer: Collection) -> bool:
+    """`4:6` and `2:3`: proportional, all of them."""
+    one, other = ([_rational(item) for item in form.items] for form in (gold, answer))
+    first, second = one[0], other[0]
+    if not first or not second or len(one) != len(other):
+        return False
+    return all(left is not None and right is not None and left * second == right * first for left, right in zip(one, other, strict=True))
+
+
+def _rational(form: Form) -> Fraction | None:
+    return exact.rational(form.expression) if isinstance(form, Value) and not form.unit else None
 
 
 def _in_order(gold: Sequence[Form], answer: Sequence[Form]) -> bool:
@@ -352,4 +370,10 @@ def _any_order(gold: Sequence[Form], answer: Sequence[Form]) -> bool:
 
 def _contains(these: Sequence[Form], those: Sequence[Form]) -> bool:
     known = set(these)
-    return all(other in known or any(_equal(one, other) for one in these) for other in those)
+    return all(other in known or any(_same_element(one, other) for one in these) for other in those)
+
+
+def _same_element(one: Form, other: Form) -> bool:
+    """`{3}` inside of a set is not 3."""
+    kinds = [isinstance(form, Collection) and form.kind == "set" for form in (one, other)]
+    return kinds[0] == kinds[1] and _equal(one, other)

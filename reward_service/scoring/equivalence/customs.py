@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from reward_service.scoring.equivalence.units import says_no_more
+
 _BASES = {
     "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12,
     "sixteen": 16,
@@ -22,14 +24,40 @@ _TIME = re.compile(r"(\d{1,2}(?::\d\d)?)\s*(?:\\text\s*\{)?\s*([AaPp])(\.?)\s?[m
 _SPEED = re.compile(r"(-?[\d.,]{1,20})\s*((?:cm|km|mm|mi|ft|in|m)/(?:hr|min|sec|s|h)|(?:cm|km|mm|ft|in|m)/s\s*\^\s*\{?2\}?)")
 _LEADING_ABOUT = re.compile(r"(?:\\approx|~|=)\s*(?=[\d.\-\\])")
 _BRACKET_PAIR = re.compile(r"([\[\]])((?:[^\[\](){}]|\{[^{}]*\})*)([\[\]])")
-_LEADING_MINUS = re.compile(r"(?:negative|minus)\s+(?=[\d.\\])", re.IGNORECASE)
+_LEADING_MINUS = re.compile(r"(?:\\text\s*\{\s*(?:negative|minus)\s*\}|(?:negative|minus)\s)\s*(?=[\d.\\])", re.IGNORECASE)
+_HAS_DIGIT = re.compile(r"[0-9]")
 _PLAIN_LIST = re.compile(r"[\d\s.,;+\-]+")
 _SET_BUILDER = re.compile(r"\\\{\s*[a-z]\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?)?\s*[:|]")
-_NO_RANGE = re.compile(r"[:|{}]|^[^<>]*$")
+_CONDITION = re.compile(r"[<>=]|\\(?:le|ge|neq|in)(?![A-Za-z])")
+_BASE_WRAPPED = re.compile(r"\{?\s*([0-9A-Z]+)\s*\}?\s*_\s*\{?\s*\(?\s*(\d{1,2})\s*\)?\s*\}?")
+_BASE_TEXT = re.compile(r"\\text\s*\{\s*([0-9A-Z]+)\s*\}")
 _REALS_WITHOUT = re.compile(r"(\\mathbb\s*\{?\s*R\s*\}?)\s*-\s*(?=\\\{)")
 _ANGLES = re.compile(r"<([^<>]*)>")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+_LEAD_IN = re.compile(
+    r"(?:\\text\s*\{\s*)?(?:(?:so|thus|hence|therefore)[\s,]+)?(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is\s*:?|:|=)\s*(?:\}\s*:?\s*)?(?=.)",
+    re.IGNORECASE,
+)
+_SAID = re.compile(r"\\text\s*\{\s*([A-Za-z ]{1,60}(?:\bis|:|=))\s*\}\s*(?=[\d\\.\-(])")
+_INTEGER_PARAMETER = re.compile(
+    r"(?<=\S)\s*[,(;]\s*(?:\\text\s*\{\s*(?:where|for|with)\s*\}\s*)?[kmn]\s*\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?\s*\)?$"
+)
+_OPTION = re.compile(
+    r"(?:\\text\s*\{\s*)?(?:option|choice)\s*\(?([A-Za-z])\)?\s*\}?|\(?([A-Za-z])\)|\\text\s*\{\s*([A-Za-z])\)\s*\}", re.IGNORECASE
+)
+_RATIO = re.compile(r"(\d+)\s*(?:\\text\s*\{\s*to\s*\}|to)\s*(\d+)")
+_MAPPING = re.compile(r"^f\s*:\s*([a-z])\s*\\mapsto(?![A-Za-z])")
+_LETTERS = re.compile(r"[A-Z](?:\s*,\s*[A-Z])+")
+_POINT = re.compile(r"[ABD-Z]\s*(\([^()]*,[^()]*\))")
+_EXCEPT = re.compile(r"all\s+(?:real\s+numbers?|reals)(?:\s+x)?\s+except(?:\s+for)?\s*(?:x\s*=\s*)?(.+)", re.IGNORECASE)
+_CURRENCY_CODE = re.compile(r"(?:USD|US\s*\\dollar)\s*(?=[\d.])")
+_CHOOSE_CALL = re.compile(r"(?<![A-Za-z\\_])C\s*\(\s*([^(),]+),\s*([^(),]+)\)")
+_CHOOSE_INDEXED = re.compile(r"(?:\{\s*\}\s*)?_\s*\{?\s*(\w+)\s*\}?\s*(?:C|\\text\s*\{C\})\s*_\s*\{?\s*(\w+)\s*\}?")
+_CHOOSE_STACKED = re.compile(r"(?:(?<![A-Za-z\\])C|\\text\s*\{C\})\s*_\s*\{?\s*(\w+)\s*\}?\s*\^\s*\{?\s*(\w+)\s*\}?")
+_CHOOSE_PLAIN = re.compile(r"(?<![\w.])(\d+)\s*C\s*(\d+)(?![\w.])")
+_NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _PHRASES = {
+    **{word: str(number) for number, word in enumerate(_NUMBER_WORDS)},
     "infinity": r"\infty",
     **dict.fromkeys(("all real numbers", "all reals", "all real x", "real numbers", "set of all real numbers"), r"\mathbb{R}"),
     **dict.fromkeys(("empty set", "no solution", "no solutions", "there is no solution", "there are no solutions"), r"\emptyset"),
@@ -47,14 +75,21 @@ def rewritten(text: str) -> str:
         return rf"{time[1]} \text{{{time[2].lower()}m}}"
     speed = _SPEED.fullmatch(text)
     if speed:
-        return rf"{speed[1]} \text{{{re.sub(r'[ {}]', '', speed[2])}}}"
-    if alone and _PLAIN_LIST.fullmatch(alone[1]):
-        return alone[1].strip()
+        unit, _, power = re.sub(r"[ {}]", "", speed[2]).partition("^")
+        return rf"{speed[1]} \text{{{unit}}}" + (f"^{power}" if power else "")
+    if alone and (_PLAIN_LIST.fullmatch(alone[1]) or _LETTERS.fullmatch(alone[1].strip()) or _HAS_DIGIT.search(alone[1])):
+        return rewritten(alone[1].strip())
     builder = _SET_BUILDER.match(text)
     if builder and text.endswith("\\}"):
         condition = text[builder.end() : -2].strip()
-        if not _NO_RANGE.search(condition.replace("\\le ", "<").replace("\\ge ", ">")):
+        if _CONDITION.search(condition) and "\\{" not in condition:
             return condition
+    text = _led_in(text)
+    if "_" in text:
+        wrapped = _BASE_WRAPPED.fullmatch(_BASE_TEXT.sub(r"\1", text))
+        based = _BASED.fullmatch(f"{wrapped[1]}_{{{wrapped[2]}}}") if wrapped else None
+        if based:
+            return _based(based) or text
     text = _REALS_WITHOUT.sub(r"\1 \\setminus ", text)
     vector = _ANGLES.fullmatch(text)
     if vector and "," in vector[1]:
@@ -62,6 +97,42 @@ def rewritten(text: str) -> str:
     text = "-" + text[minus.end() :] if (minus := _LEADING_MINUS.match(text)) else text
     text = _LEADING_ABOUT.sub("", text) if _LEADING_ABOUT.match(text) else text
     return _BRACKET_PAIR.sub(_turned, text)
+
+
+def _led_in(text: str) -> str:
+    """The text without what leads to an answer (`The answer is`), says which option it is, or names a point."""
+    found = _LEAD_IN.match(text)
+    if found:
+        rest = text[found.end() :].strip()
+        text = rest if found[0].count("{") == found[0].count("}") else rest.removesuffix("}").strip()
+    ratio = _RATIO.fullmatch(text)
+    if ratio:
+        return f"{ratio[1]}:{ratio[2]}"
+    text = _MAPPING.sub(r"f(\1) = ", text)
+    said = _SAID.match(text)
+    if said and says_no_more(said[1]):
+        text = text[said.end() :].strip()
+    text = _INTEGER_PARAMETER.sub("", text) if "\\in" in text else text
+    option = _OPTION.fullmatch(text)
+    if option:
+        return option[1] or option[2] or option[3]
+    point = _POINT.fullmatch(text)
+    if point:
+        return point[1]
+    excepted = _EXCEPT.fullmatch(_TEXT.sub(r"\1", text)) if "except" in text else None
+    if excepted:
+        return rf"\mathbb{{R}} \setminus \{{{excepted[1].replace(' and ', ', ')}\}}"
+    return _CURRENCY_CODE.sub(r"\\dollar ", text) if "US" in text else text
+
+
+def counted(text: str) -> str:
+    r"""The text with binomial coefficients for `C(5, 2)`, `{}_5C_2`, `C_5^2` and `5C2`, which may mean other things, too."""
+    if "C" not in text:
+        return text
+    text = _CHOOSE_CALL.sub(r"\\binom{\1}{\2}", text)
+    for pattern in (_CHOOSE_INDEXED, _CHOOSE_STACKED, _CHOOSE_PLAIN):
+        text = pattern.sub(r"\\binom{\1}{\2}", text)
+    return text
 
 
 def phrase(words: str) -> str | None:

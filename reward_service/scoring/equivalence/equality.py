@@ -1,4 +1,4 @@
-"""Are two expressions equal? Proved by exact algebra, confirmed to forty digits, or found by SymPy where they have no numbers."""
+"""Are two expressions equal? Proved by exact algebra, confirmed by numbers, or found by SymPy where these say nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from reward_service.scoring.equivalence import exact, numeric, second_opinion
+from reward_service.scoring.equivalence import algebraic, exact, numeric, second_opinion
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Power, Product, Sum
 
@@ -37,13 +37,27 @@ def same_expressions(gold: Expression, answer: Expression) -> Finding:
     if exact.equal(gold, answer):
         return Finding(True, "exact")
     agrees = found is numeric.Evidence.AGREES
-    if agrees and any(any(numeric.variables(side)) for side in (gold, answer)):
+    constant = numeric.is_constant(gold) and numeric.is_constant(answer)
+    if agrees and not constant:
         return Finding(True, "numeric")
+    if constant:
+        settled = _same_constants(gold, answer, agrees)
+        if settled is not None:
+            return settled
     if not exact.within_limits(gold) or not exact.within_limits(answer):
         return Finding(False, "too_big")  # SymPy would build the number
-    # Constants may differ by less than any digit that was looked at (5 and 5 + e^-1000), which SymPy often knows.
     zero = second_opinion.simplifies_to_zero(gold, answer)
     return Finding(zero is True or (agrees and zero is None), "sympy" if zero is not None else "numeric")
+
+
+def _same_constants(gold: Expression, answer: Expression, agrees: bool) -> Finding | None:
+    """Algebraic numbers by their separation bound; others that agree to a thousand places."""
+    places = algebraic.digits_to_decide(gold, answer)
+    if places is not None:
+        same = numeric.agree_to(gold, answer, places)
+        return None if same is None else Finding(same, "algebraic")
+    same = numeric.agree_to(gold, answer, numeric.CERTAIN_PLACES) if agrees else None
+    return None if same is None else Finding(same, "numeric")
 
 
 def _witness(values: Sequence[Fraction | None]) -> str:

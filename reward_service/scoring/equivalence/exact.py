@@ -13,10 +13,10 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 
+from reward_service.scoring.equivalence.elementary import known_value, trigonometric
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
 from reward_service.scoring.equivalence.limits import (
     MAX_EXPONENT,
-    MAX_FACTORIAL,
     MAX_KEY_CHARS,
     MAX_POWER_BITS,
     MAX_PRODUCTS,
@@ -29,6 +29,10 @@ Polynomial = dict[Monomial, Fraction]
 Quotient = tuple[Polynomial, Polynomial]
 _ONE: Monomial = ()
 _TRIAL_LIMIT = 1_000
+_VARIABLE = "var:"  # generators that are variables
+_PI, _E = "const:pi", "const:e"
+_LOGARITHM = "log:"  # generators that are natural logarithms of positive integers
+_TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 _ROOT = "root:"  # generators that are positive integers under a root
 
 
@@ -52,6 +56,21 @@ def rational(expression: Expression) -> Fraction | None:
     """The expression's value, if it is provably rational."""
     found = _outcome(expression)
     return None if isinstance(found, str) else _rational(found)
+
+
+def linear(expression: Expression) -> tuple[str, Fraction, Fraction] | None:
+    """The variable, the slope (not 0) and the offset of an expression like `2x - 1`."""
+    found = _outcome(expression)
+    if isinstance(found, str) or set(found[1]) != {_ONE}:
+        return None
+    top, bottom = found
+    rest = [(monomial, value) for monomial, value in top.items() if monomial != _ONE]
+    if len(rest) != 1 or len(rest[0][0]) != 1:
+        return None
+    ((((name, power),), slope),) = rest
+    if power != 1 or not name.startswith(_VARIABLE):
+        return None
+    return name.removeprefix(_VARIABLE), slope / bottom[_ONE], top.get(_ONE, Fraction(0)) / bottom[_ONE]
 
 
 def within_limits(expression: Expression) -> bool:
@@ -106,10 +125,12 @@ class _Algebra:
                 return _constant(value), _constant(Fraction(1))
             case Constant("i"):
                 return {(("i", Fraction(1)),): Fraction(1)}, _constant(Fraction(1))
+            case Constant("deg"):
+                return {((_PI, Fraction(1)),): Fraction(1, 180)}, _constant(Fraction(1))
             case Constant(name):
                 return _generator(f"const:{name}")
             case Variable(name):
-                return _generator(f"var:{name}")
+                return _generator(_VARIABLE + name)
             case Sum(terms):
                 return self._sum(terms)
             case Product(factors):
@@ -117,7 +138,7 @@ class _Algebra:
             case Power(base, exponent):
                 return self._power(base, exponent)
             case Apply(name, arguments):
-                return _applied(name, [self.quotient(argument) for argument in arguments])
+                return self._applied(name, [self.quotient(argument) for argument in arguments])
 
     def multiplied(self, one: Polynomial, other: Polynomial) -> Polynomial:
         """The product of two polynomials, within the bounds."""
@@ -158,6 +179,10 @@ class _Algebra:
         base, exponent = self.quotient(base_tree), self.quotient(exponent_tree)
         power = _rational(exponent)
         if power is None:
+            turns = _turns(exponent) if base_tree == Constant("e") else None
+            parts = (trigonometric("cos", turns), trigonometric("sin", turns)) if turns is not None else (None, None)
+            if parts[0] is not None and parts[1] is not None:
+                return self.quotient(Sum((parts[0], Product((Constant("i"), parts[1])))))
             return _generator(f"({_key(base)})^({_key(exponent)})")
         if power.denominator == 1:
             return self._whole_power(base, int(power))
@@ -216,6 +241,65 @@ class _Algebra:
                 exponents[name] = exponents.get(name, Fraction(0)) + direction * count * power
         factor, monomial = _monomial(tuple(exponents.items()), ())
         return self.multiplied(sign, {monomial: factor}), _constant(Fraction(1))
+
+    def _applied(self, name: str, arguments: list[Quotient]) -> Quotient:
+        values = [value for value in map(_rational, arguments) if value is not None]
+        if len(values) == len(arguments):
+            known = known_value(name, values)
+            if known is not None:
+                return _constant(known), _constant(Fraction(1))
+        if name in _TRIGONOMETRIC:
+            share = _share_of_pi(arguments[0])
+            tree = trigonometric(name, share) if share is not None else None
+            if tree is not None:
+                return self.quotient(tree)
+        if name == "log":
+            top, bottom = (_logarithm(argument) for argument in arguments)
+            if top is not None and bottom is not None:
+                if not bottom:
+                    raise ZeroDivisionError
+                return top, bottom
+        return _generator(f"{name}({', '.join(map(_key, arguments))})")
+
+
+def _share_of_pi(argument: Quotient) -> Fraction | None:
+    """What a rational multiple of pi multiplies it by."""
+    top, bottom = argument
+    if not top:
+        return Fraction(0)
+    if set(top) == {((_PI, Fraction(1)),)} and set(bottom) == {_ONE}:
+        return next(iter(top.values())) / bottom[_ONE]
+    return None
+
+
+def _turns(exponent: Quotient) -> Fraction | None:
+    """What a rational multiple of `i pi` multiplies it by."""
+    top, bottom = exponent
+    if set(top) == {((_PI, Fraction(1)), ("i", Fraction(1)))} and set(bottom) == {_ONE}:
+        return next(iter(top.values())) / bottom[_ONE]
+    return None
+
+
+def _logarithm(argument: Quotient) -> Polynomial | None:
+    """The natural logarithm of a positive number made of rationals, their roots and powers of e: a sum of logarithms of primes."""
+    total: Polynomial = {}
+    for polynomial, sign in zip(argument, (1, -1), strict=True):
+        if len(polynomial) != 1:
+            return None
+        ((monomial, value),) = polynomial.items()
+        if value <= 0:
+            return None
+        for number, direction in ((value.numerator, sign), (value.denominator, -sign)):
+            for prime, count in _factors(number).items():
+                total = _added(total, {((f"{_LOGARITHM}{prime}", Fraction(1)),): Fraction(direction * count)})
+        for name, exponent in monomial:
+            if name == _E:
+                total = _added(total, _constant(sign * exponent))
+            elif name.startswith(_ROOT):
+                total = _added(total, {((f"{_LOGARITHM}{name[len(_ROOT) :]}", Fraction(1)),): sign * exponent})
+            else:
+                return None
+    return total
 
 
 def _bits(value: Fraction) -> int:
@@ -296,43 +380,3 @@ def _factors(number: int) -> Mapping[int, int]:
         square = half * half == number
         factors[half if square else number] = factors.get(half if square else number, 0) + (2 if square else 1)
     return factors
-
-
-def _applied(name: str, arguments: list[Quotient]) -> Quotient:
-    values = [value for value in map(_rational, arguments) if value is not None]
-    if len(values) == len(arguments):
-        known = _known(name, values)
-        if known is not None:
-            return _constant(known), _constant(Fraction(1))
-    return _generator(f"{name}({', '.join(map(_key, arguments))})")
-
-
-def _known(name: str, values: list[Fraction]) -> Fraction | None:
-    """Functions that are rational at rational arguments."""
-    if name == "abs":
-        return abs(values[0])
-    if name == "floor":
-        return Fraction(math.floor(values[0]))
-    if name == "ceiling":
-        return Fraction(math.ceil(values[0]))
-    if name in ("max", "min"):
-        return max(values) if name == "max" else min(values)
-    if name == "log" and values[0] == values[1] and values[1] > 0 and values[1] != 1:
-        return Fraction(1)
-    if any(value.denominator != 1 for value in values):
-        if name in ("factorial", "binomial"):
-            raise LimitExceeded("whole_arguments")  # SymPy takes minutes over the gamma function
-        return None
-    return _known_whole(name, [int(value) for value in values])
-
-
-def _known_whole(name: str, values: list[int]) -> Fraction | None:
-    if name == "factorial" and values[0] >= 0:
-        check_count(values[0], MAX_FACTORIAL, "max_factorial")
-        return Fraction(math.factorial(values[0]))
-    if name == "binomial" and 0 <= values[1] <= values[0]:
-        check_count(values[0], MAX_FACTORIAL, "max_factorial")
-        return Fraction(math.comb(values[0], values[1]))
-    if name in ("gcd", "lcm"):
-        return Fraction(math.gcd(*values) if name == "gcd" else math.lcm(*values))
-    return None

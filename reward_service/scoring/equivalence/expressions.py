@@ -17,6 +17,7 @@ _ATOM_KINDS = frozenset({"number", "letter", "constant", "function"})
 _ATOM_COMMANDS = frozenset({"frac", "sqrt", "binom", "overline", "bar", "vec", "hat", "tilde", "lfloor", "lceil"})
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"}
 _MANY = frozenset({"max", "min", "gcd", "lcm"})
+_UNIT_VECTORS = (Constant("i"), Variable("j"), Variable("k"))
 _ACCENTS = frozenset({"overline", "bar", "vec", "hat", "tilde"})
 
 
@@ -263,6 +264,8 @@ class _Reader:
             return self._root()
         if name in _ACCENTS:
             inner = self._argument()
+            if name in ("hat", "vec") and inner in _UNIT_VECTORS:
+                return inner
             if not isinstance(inner, Variable):
                 raise NotMath("accent over more than a letter")
             return Variable(f"{'bar' if name == 'overline' else name}_{inner.name}")
@@ -322,11 +325,13 @@ class _Reader:
         return Product((MINUS_ONE, value)) if negative else value
 
     def _arguments(self) -> tuple[Expression, ...]:
-        self._expect("(")
+        close = _CLOSES["\\{" if self._skip("\\{") else "("]
+        if close == ")":
+            self._expect("(")
         arguments = [self.sum()]
         while self._skip(","):
             arguments.append(self.sum())
-        self._expect(")")
+        self._expect(close)
         return tuple(arguments)
 
 
@@ -337,4 +342,6 @@ def _applied(name: str, base: Expression | None, argument: Expression) -> Expres
         return Apply("log", (argument, base or Number(Fraction(10))))
     if name == "ln":
         return Apply("log", (argument, Constant("e")))
+    if name == "cis":
+        return Sum((Apply("cos", (argument,)), Product((Constant("i"), Apply("sin", (argument,))))))
     return Apply(name, (argument,))

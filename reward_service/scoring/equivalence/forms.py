@@ -86,7 +86,8 @@ class Based:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Several things. `kind`: `tuple` in round brackets, `list` bare, `bracket` in square ones, `set` in braces, `ratio` with colons."""
+    """Several things. `kind`: `tuple` in round brackets, `list` bare, `bracket` in square ones, `set` in braces, `ratio` with
+    colons, `and` inequalities that hold at once."""
 
     kind: str
     items: tuple[Form, ...]
@@ -126,6 +127,14 @@ class Matrix:
 
 
 @dataclass(frozen=True, slots=True)
+class Congruence:
+    r"""A residue and its modulus: `7 \pmod{12}`."""
+
+    residue: Expression
+    modulus: Expression
+
+
+@dataclass(frozen=True, slots=True)
 class Named:
     r"""A set with a name: `\mathbb{R}`, `\emptyset`."""
 
@@ -139,9 +148,9 @@ class Words:
     text: str
 
 
-Form = Value | Based | Collection | Interval | SetOperation | Relation | Matrix | Named | Words
+Form = Value | Based | Collection | Interval | SetOperation | Relation | Matrix | Congruence | Named | Words
 
-_BRACKETS = {"tuple": "()", "bracket": "[]", "set": "{}", "list": ("", ""), "ratio": ("", "")}
+_BRACKETS = {"tuple": "()", "bracket": "[]", "set": "{}", "list": ("", ""), "and": ("", ""), "ratio": ("", "")}
 
 
 def render(form: Form | Expression) -> str:
@@ -171,7 +180,7 @@ def _render_answer(form: Form | Expression) -> str:
             return f"{digits}_{base}"
         case Collection(kind, items):
             left, right = _BRACKETS[kind]
-            return left + (":" if kind == "ratio" else ", ").join(map(render, items)) + right
+            return left + {"ratio": ":", "and": " and "}.get(kind, ", ").join(map(render, items)) + right
         case Interval(low, high, (low_closed, high_closed)):
             return f"{'[' if low_closed else '('}{render(low)}, {render(high)}{']' if high_closed else ')'}"
         case SetOperation(operator, parts):
@@ -182,6 +191,8 @@ def _render_answer(form: Form | Expression) -> str:
         case Matrix(rows, bars):
             body = "; ".join(", ".join(map(render, row)) for row in rows)
             return f"|{body}|" if bars else f"[{body}]"
+        case Congruence(residue, modulus):
+            return f"{render(residue)} mod {render(modulus)}"
         case Words(text):
             return f'"{text}"'
     raise TypeError(type(form).__name__)

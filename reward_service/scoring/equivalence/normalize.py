@@ -27,64 +27,111 @@ _CHARS = str.maketrans(
         "\u03c0": r"\pi ", "\u03b8": r"\theta ", "\u03b1": r"\alpha ", "\u03b2": r"\beta ", "\u03b3": r"\gamma ", "\u03bb": r"\lambda ",
         "\u03bc": r"\mu ", "\u03c6": r"\phi ", "\u03c9": r"\omega ", "\u03c3": r"\sigma ", "\u03c1": r"\rho ", "\u03c4": r"\tau ",
         "\u00bd": r"\frac{1}{2}", "\u2153": r"\frac{1}{3}", "\u2154": r"\frac{2}{3}", "\u00bc": r"\frac{1}{4}", "\u00be": r"\frac{3}{4}",
+        "\u221b": r"\sqrt[3]", "\u221c": r"\sqrt[4]",
+        "\u00ba": r"^\circ ", "\u02da": r"^\circ ", "\u00a2": r"\text{cent}", "\u00a5": r"\text{yen}",
         "\u20ac": r"\text{euro}", "\u00a3": r"\text{pound}",
     }
 )  # fmt: skip
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _FULL_WIDTH = re.compile("[\uff01-\uff5e\U0001d400-\U0001d7ff]")
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\\(?:left|right)\s*\.", ""),
-        (r"\\(?:left|right|middle|bigg?[lrm]?|Bigg?[lrm]?|displaystyle|textstyle|scriptstyle)(?![A-Za-z])", ""),
-        (r"\\(?:limits|nolimits|rm|bf|it|boldmath)(?![A-Za-z])", ""),
-        (r"\\(?:dfrac|tfrac|cfrac|sfrac|nicefrac)(?![A-Za-z])", r"\\frac"),
-        (r"\\frac\s*(\d)\s*(?=[\d{\\A-Za-z])", r"\\frac{\1}"),
-        (r"(\\frac\s*\{[^{}]*\})\s*(\d)", r"\1{\2}"),
-        (r"\\(?:dbinom|tbinom)(?![A-Za-z])", r"\\binom"),
-        (r"\\(?:mathbf|boldsymbol|bm|mathit|pmb|mathsf|mathtt|ensuremath|underline|phantom|smash)(?![A-Za-z])\s*(?=\{)", ""),
-        (r"\\(?:text(?:bf|it|rm|normal|sf|tt|sc)|emph|mathrm|mbox|hbox|operatorname\*?|mathop)(?![A-Za-z])\s*(?=\{)", r"\\text"),
-        (r"(?<=\d)(?:\{,\}|,\\!)\s*(?=\d{3})", ""),
-        (r"(?<=\d)(?:\\[ ,;:]|~)(?=\d{3}(?!\d))", ""),
-        (r"\\!", ""),
-        (r"\\(?:[ ,;:>/]|quad(?![A-Za-z])|qquad(?![A-Za-z])|hspace\{[^{}]*\})|~", " "),
-        (r"\\(?:\$|textdollar(?![A-Za-z]))", r"\\dollar "),
-        (r"\\[()\[\]](?!\s*\d+(?:pt|em|ex|mm))|\$", " "),
-        (r"\\degrees?(?![A-Za-z])", r"^\\circ "),
-        (r"\^\s*\{\s*\\circ\s*\}", r"^\\circ "),
-        (r"\\(?:leq|leqslant|leqq)(?![A-Za-z])", r"\\le "),
-        (r"\\(?:geq|geqslant|geqq)(?![A-Za-z])", r"\\ge "),
-        (r"\\(?:ne|not\s*=)(?![A-Za-z])", r"\\neq "),
-        (r"\\(?:lbrace)(?![A-Za-z])", r"\\{"),
-        (r"\\(?:rbrace)(?![A-Za-z])", r"\\}"),
-        (r"\\(?:lbrack)(?![A-Za-z])", "["),
-        (r"\\(?:rbrack)(?![A-Za-z])", "]"),
-        (r"\\(?:lvert|rvert|vert|mid)(?![A-Za-z])", "|"),
-        (r"\\(?:ast|cdotp|bullet)(?![A-Za-z])", r"\\cdot "),
-        (r"\\(?:varnothing|O)(?![A-Za-z])", r"\\emptyset "),
-        (r"\\(?:percent|%)(?![A-Za-z])", "%"),
-        (r"\\(?:colon)(?![A-Za-z])", ":"),
-        (r"\\(?:lt)(?![A-Za-z])", "<"),
-        (r"\\(?:gt)(?![A-Za-z])", ">"),
-        (r"<=|=<", r"\\le "),
-        (r">=", r"\\ge "),
-        (r"!=|\\not\\in(?![A-Za-z])", r"\\neq "),
-        (r"==", "="),
-        (r"\*\*", "^"),
-        (r"\\text\s*\{\s*\}", " "),
+ROW_END = "\x02"
+_FUNCTIONS = "sin|cos|tan|cot|csc|sinh|cosh|tanh|arcsin|arccos|arctan|log|ln|lg|exp|gcd|lcm|tg|ctg|cis"
+_PHANTOM_SIZES = "large|Large|LARGE|huge|Huge|small|tiny|normalsize|footnotesize|displaystyle|textstyle|scriptstyle|limits|nolimits"
+# A rule is tried only where one of its needles stands in the text: most answers hold none of them.
+_RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
+    (needles, re.compile(pattern), replacement)
+    for needles, pattern, replacement in (
+        (("\\left", "\\right"), r"\\(?:left|right)\s*\.", ""),
+        (("\\",), r"\\(?:left|right|middle|bigg?[lrm]?|Bigg?[lrm]?|" + _PHANTOM_SIZES + r")(?![A-Za-z])", ""),
+        (("olor",), r"\\(?:text)?color\s*\{[^{}]*\}", ""),
+        (("\\rm ", "\\bf ", "\\it ", "\\sf ", "\\tt "), r"\{\s*\\(?:rm|bf|it|sf|tt) ([^{}]*)\}", r"\\text{\1}"),
+        (("\\rm", "\\bf", "\\it", "\\bo"), r"\\(?:rm|bf|it|boldmath)(?![A-Za-z])", ""),
+        (("\\check", "\\there", "\\ldotp", "\\qed"), r"\\(?:checkmark|therefore|ldotp|qed)(?![A-Za-z])", ""),
+        (("frac",), r"\\(?:dfrac|tfrac|cfrac|sfrac|nicefrac)(?![A-Za-z])", r"\\frac"),
+        (("\\frac",), r"\\frac\s*(\d)\s*(?=[\d{\\A-Za-z])", r"\\frac{\1}"),
+        (("\\frac",), r"(\\frac\s*\{[^{}]*\})\s*(\d)", r"\1{\2}"),
+        (("\\frac",), r"(?<=\d)\{(\\frac\s*\{\d+\}\s*\{\d+\})\}", r"\1"),
+        (("binom",), r"\\(?:dbinom|tbinom)(?![A-Za-z])", r"\\binom"),
+        (("\\math", "\\bold"), r"\\(?:mathbf|boldsymbol)\s*\{\s*R\s*\}(?=\s*(?:$|\\setminus|\\backslash|-))", r"\\mathbb{R}"),
+        (("\\Bbb",), r"\\Bbb(?![A-Za-z])", r"\\mathbb"),
+        (
+            ("\\math", "\\bold", "\\bm", "\\pmb", "\\ensure", "\\under", "\\phantom", "\\smash", "\\unit"),
+            r"\\(?:mathbf|boldsymbol|bm|mathit|pmb|mathsf|mathtt|mathcal|ensuremath|underline|phantom|smash)(?![A-Za-z])\s*(?=\{)",
+            "",
+        ),
+        (("\\math",), r"\\math(?:bin|rel|ord|open|close|punct)\s*\{([^{}]*)\}", r" \1 "),
+        (("\\operatorname", "\\math", "\\text"), r"\\(?:operatorname\*?|mathrm|text|mathop)\s*\{\s*(" + _FUNCTIONS + r")\s*\}", r"\\\1 "),
+        (("\\operatorname",), r"\\operatorname\*?\s*\{\s*(min|max|sec|sgn|lcm|abs)\s*\}", r"\\\1 "),
+        (
+            ("\\text", "\\emph", "\\math", "box", "\\operatorname"),
+            r"\\(?:text(?:bf|it|rm|up|normal|sf|tt|sc)|emph|mathrm|mbox|hbox|operatorname\*?|mathop)(?![A-Za-z])\s*(?=\{)",
+            r"\\text",
+        ),
+        (("box",), r"^((?:(?!\\f?box).)*)\\(?:boxed|fbox)\s*(?=\{)(?!.*\\f?box)", r"\1"),
+        (("{,}", ",\\!"), r"(?<=\d)(?:\{,\}|,\\!)\s*(?=\d{3})", ""),
+        (("\\", "~"), r"(?<=\d)(?:\\[ ,;:]|~)(?=\d{3}(?!\d))", ""),
+        (("\\!",), r"\\!", ""),
+        (("quad",), r"(?<=\))\s*\\q?quad\s*(?=\()", ", "),
+        (("\\", "~"), r"\\(?:[ ,;:>/]|quad(?![A-Za-z])|qquad(?![A-Za-z])|hspace\{[^{}]*\})|~", " "),
+        (("\\$", "\\textdollar"), r"\\text\s*\{\s*\\\$\s*\}", r"\\$"),
+        (("\\$", "\\textdollar"), r"\\(?:\$|textdollar(?![A-Za-z]))", r"\\dollar "),
+        (("\\cent",), r"\\cents?(?![A-Za-z])", r"\\text{cent}"),
+        (("\\[", "\\]", "\\(", "\\)", "$"), r"\\[()\[\]](?!\s*\d+(?:pt|em|ex|mm))|\$", " "),
+        (("degree",), r"\\(?:text)?degrees?(?![A-Za-z])", r"^\\circ "),
+        (("\\circ",), r"\^\s*\{\s*\\circ\s*\}|\\text\s*\{\s*\^\\circ\s*\}", r"^\\circ "),
+        (("o",), r"(?<=[\d)}])\s*\^\s*(?:\{\s*)?(?:o(?![A-Za-z])|\\text\s*\{\s*o\s*\})(?:\s*\})?\s*(?=$|[,;)\]\\])", r"^\\circ "),
+        (("\\leq",), r"\\(?:leqslant|leqq|leq)(?![A-Za-z])", r"\\le "),
+        (("\\geq",), r"\\(?:geqslant|geqq|geq)(?![A-Za-z])", r"\\ge "),
+        (("\\ne", "\\not"), r"\\(?:ne|not\s*=)(?![A-Za-z])", r"\\neq "),
+        (("\\l",), r"\\(?:lbrace)(?![A-Za-z])", r"\\{"),
+        (("\\r",), r"\\(?:rbrace)(?![A-Za-z])", r"\\}"),
+        (("\\l",), r"\\(?:lbrack)(?![A-Za-z])", "["),
+        (("\\r",), r"\\(?:rbrack)(?![A-Za-z])", "]"),
+        (("\\l",), r"\\lparen(?![A-Za-z])", "("),
+        (("\\r",), r"\\rparen(?![A-Za-z])", ")"),
+        (("\\lvert", "\\rvert", "\\vert", "\\mid"), r"\\(?:lvert|rvert|vert|mid)(?![A-Za-z])", "|"),
+        (("\\ast", "\\cdotp", "\\bullet"), r"\\(?:ast|cdotp|bullet)(?![A-Za-z])", r"\\cdot "),
+        (("\\varnothing", "\\O"), r"\\(?:varnothing|O)(?![A-Za-z])", r"\\emptyset "),
+        (("\\big",), r"\\big(cup|cap)(?![A-Za-z])", r"\\\1"),
+        (("U",), r"(?<=[)\]}])\s*U\s*(?=[(\[\\])", r"\\cup "),
+        (("%",), r"\\(?:percent|%)(?![A-Za-z])|\\text\s*\{\s*\\?%\s*\}", "%"),
+        (("\\colon",), r"\\(?:colon)(?![A-Za-z])", ":"),
+        (("\\lt",), r"\\(?:lt)(?![A-Za-z])", "<"),
+        (("\\gt",), r"\\(?:gt)(?![A-Za-z])", ">"),
+        (("<=", "=<"), r"<=|=<", r"\\le "),
+        ((">=",), r">=", r"\\ge "),
+        (("!=", "\\not\\in", "\\notin"), r"!=|\\not\\in(?![A-Za-z])", r"\\neq "),
+        (("==",), r"==", "="),
+        (("**",), r"\*\*", "^"),
+        (("+/-", "+-"), r"\+/-|\+-(?=\s*[\d\\])", r"\\pm "),
+        (("\\surd",), r"\\surd(?![A-Za-z])", r"\\sqrt "),
+        (("cbrt",), r"(?<![A-Za-z\\])cbrt(?=\()", r"\\sqrt[3]"),
+        (("\\bar", "\\dot", "\\overline"), r"(?<![\d.])(\d*\.\d*)\\(?:bar|dot|overline)\s*\{\s*(\d+)\s*\}", r"0\1\\overline{\2}"),
+        ((".(",), r"(?<![\d.])(\d+\.)\((\d+)\)", r"\1\\overline{\2}"),
+        (("mod",), r"\(\s*(?:\\text\s*\{\s*)?mod(?:\s*\}\s*|\s+)([^()]*)\)", r"\\bmod \1"),
+        (("\\pmod", "\\mod"), r"\\p?mod(?![A-Za-z])", r"\\bmod "),
+        (("\\text",), r"\\text\s*\{\s*mod\s*\}", r"\\bmod "),
+        (("\\angle",), r"m?\s*\\angle\s*([A-Z]{1,3})(?=\s*=)", r"\\text{angle \1}"),
+        (("\\text",), r"\\text\s*\{\s*\}", " "),
         # Plain content in a text command is the content: \text{5}, \mathrm{e}; a lone letter or (C) only if nothing stands beside it.
-        (r"\\text\s*\{\s*([ei]|[-+]?\d[\d.,]*)\s*\}", r" \1 "),
-        (r"^\s*\\text\s*\{\s*(\(?[A-Za-z]\)?)\s*\}\s*$", r"\1"),
-        (r"(?<![A-Za-z])sq\. ?(?=[a-z])", "square "),
-        (r"(?<![A-Za-z])cu\. ?(?=[a-z])", "cubic "),
-        (r"\{([^{}\\]*)\\choose(?![A-Za-z])([^{}\\]*)\}", r"\\binom{\1}{\2}"),
-        (r"\{([^{}\\]*)\\over(?![A-Za-z])([^{}\\]*)\}", r"\\frac{\1}{\2}"),
-        (r"\\[lc]?dots(?![A-Za-z])|\.\.\.(?=\s*,)", r"\\ldots "),
-        (r" {2,}", " "),
+        (("\\text",), r"\\text\s*\{\s*([ei]|[-+]?\d[\d.,]*)\s*\}", r" \1 "),
+        (("\\text",), r"\\text\s*\{([A-Za-z /]+)\^\s*\{?(\d)\}?\s*\}", r"\\text{\1}^\2"),
+        (("\\text",), r"\\frac\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}", r"\\text{\1/\2}"),
+        (("\\text",), r"^\s*\\text\s*\{\s*(\(?[A-Za-z]\)?)\s*\}\s*$", r"\1"),
+        (("sq",), r"(?<![A-Za-z])sq\. ?(?=[a-z])", "square "),
+        (("cu",), r"(?<![A-Za-z])cu\. ?(?=[a-z])", "cubic "),
+        (("\\choose",), r"\{([^{}\\]*)\\choose(?![A-Za-z])([^{}\\]*)\}", r"\\binom{\1}{\2}"),
+        (("\\over",), r"\{([^{}\\]*)\\over(?![A-Za-z])([^{}\\]*)\}|^([^{}\\]*)\\over(?![A-Za-z])([^{}\\]*)$", r"\\frac{\1\3}{\2\4}"),
+        (("dots", "..."), r"\\[lc]?dots(?![A-Za-z])|\.\.\.(?=\s*(?:,|$))", r"\\ldots "),
+        (("\\_",), r"\\_", "_"),
+        (("{:}",), r"\{:\}", ":"),
+        (("^{",), r"\^\{\s*\}", ""),
+        (("'",), r"(?<=\d)\s*''$", r"\\text{ inch}"),
+        ((ROW_END,), ROW_END + r"\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\]", ROW_END),
+        (("  ",), r" {2,}", " "),
     )
 )
-ROW_END = "\x02"
 _EDGES = " .,;:"
 
 
@@ -96,13 +143,29 @@ def normalize(text: str) -> str:
         text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}", text)
         text = re.sub("[₀₁₂₃₄₅₆₇₈₉]+", lambda match: "_{" + match[0].translate(_SUBSCRIPTS) + "}", text)
     # A row end of a matrix must not be taken for an escaped space; elsewhere a doubled backslash is an escaped single one.
-    text = text.replace(r"\\", ROW_END if "\\begin" in text else "\\")
-    for pattern, replacement in _RULES:
-        text = pattern.sub(replacement, text)
+    if "\\" in text:
+        text = _with_row_ends(text)
+    for needles, pattern, replacement in _RULES:
+        for needle in needles:
+            if needle in text:
+                text = pattern.sub(replacement, text)
+                break
     text = text.strip().strip('"').strip()
     while text.endswith(("\\", *".,;:")) or text.startswith((",", ";", ":")):
         text = text.rstrip("\\" + _EDGES).lstrip(" ,;:")
-    return rewritten(text)
+    return "" if text == r"\ldots" else rewritten(text)
+
+
+_OLD_MATRIX = re.compile(r"^\s*\\([pb]?matrix)\s*\{(.*)\}\s*$", re.DOTALL)
+
+
+def _with_row_ends(text: str) -> str:
+    old = _OLD_MATRIX.match(text)
+    if old:
+        text = rf"\begin{{{old[1]}}}{old[2]}\end{{{old[1]}}}"
+    if "\\begin" not in text:
+        return text.replace(r"\\", "\\")
+    return re.sub(r"\\(?:cr|newline)(?![A-Za-z])", ROW_END, text.replace(r"\\", ROW_END))
 
 
 _MARKDOWN = ("**", "__", "`", "*")
@@ -123,7 +186,8 @@ _LETTER_IN_BRACKETS = re.compile(r"\(([a-z])\)")
 
 def plain_words(normalized: str) -> str:
     r"""A normalised text as bare words, for answers that are words: `\text{Not  Even.}` becomes `not even`."""
-    words = " ".join(_WORD_NOISE.sub(" ", normalized).casefold().split()).strip(" .,;:!?'")
+    words = " ".join(_WORD_NOISE.sub(" ", normalized).casefold().split())
+    words = words.strip(" .,;:!?'" if any(char.isalpha() for char in words) else " .,;:")
     words = _ARTICLE.sub("", words)
     match = _LETTER_IN_BRACKETS.fullmatch(words)
     return match[1] if match else words

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -20,9 +21,13 @@ from reward_service.scoring.equivalence.limits import MAX_FACTORIAL, MAX_FLOAT_E
 DIGITS = 60
 AGREEING_DIGITS = 40  # the bound of a confirmation: two values differ by less than 1e-40 of their size, or the answer is refuted
 MAX_ARGUMENT_BITS = 2_000  # of what a trigonometric function is applied to
+CERTAIN_PLACES = 1_000  # to which two constants agree that are called equal without a proof
 _POINTS = 6
 _FEWEST_POINTS = 2  # at which both sides must have a value
 _SIGNS = ((1, 1), (1, 1), (-1, -1), (1, -1), (-1, 1), (1, 1))  # of variables with an even and an odd number
+INFINITE = math.inf
+TOLERANCE = 10.0**-AGREEING_DIGITS
+_MINUS_INFINITY = Product((Number(Fraction(-1)), Constant("oo")))
 Numeral = Any  # mpmath's numbers carry no types
 
 
@@ -45,7 +50,7 @@ def compare(one: Expression, other: Expression) -> tuple[Evidence, str]:
     agreed = 0
     for index in range(_POINTS if names else 1):
         values = {name: _coordinate(number, name, index) for number, name in enumerate(names)}
-        left, right = (_value_or_none(side, values) for side in (one, other))
+        left, right = (_value_or_none(side, values, complex_ok) for side in (one, other))
         if left is None or right is None:
             continue
         if not complex_ok and (_context().im(left) or _context().im(right)):
@@ -59,10 +64,39 @@ def compare(one: Expression, other: Expression) -> tuple[Evidence, str]:
     return (Evidence.AGREES if agreed >= (_FEWEST_POINTS if names else 1) else Evidence.UNKNOWN), ""
 
 
+def agree_to(one: Expression, other: Expression, places: int) -> bool | None:
+    """Whether two constants differ by less than 10^-places; None where one of them has no value."""
+    context = _context()
+    with context.workdps(places + DIGITS):
+        left, right = (_value_or_none(side, {}) for side in (one, other))
+        if left is None or right is None:
+            return None
+        with context.workdps(places + DIGITS + max(0, int(context.mag(left) * 0.302)) if left else places + DIGITS):
+            left, right = (_value_or_none(side, {}) for side in (one, other))
+            return bool(abs(left - right) < context.mpf(10) ** -places)  # type: ignore[operator]
+
+
 def near(exact: Expression, approximation: Expression) -> bool:
     """Whether a constant lies within a hundredth of another: close enough to be its rounding."""
     left, right = (_value_or_none(side, {}) for side in (exact, approximation))
     return left is not None and right is not None and bool(abs(left - right) <= abs(left) / 100)
+
+
+def is_constant(expression: Expression) -> bool:
+    """Whether it holds no variable."""
+    return next(variables(expression), None) is None
+
+
+def real_value(expression: Expression) -> Numeral | None:
+    """The value of a real constant, or an infinity; None for anything else."""
+    if expression == Constant("oo"):
+        return INFINITE
+    if expression == _MINUS_INFINITY:
+        return -INFINITE
+    value = _value_or_none(expression, {}) if is_constant(expression) else None
+    if value is None or (isinstance(value, _context().mpc) and abs(value.imag) > abs(value) * TOLERANCE):
+        return None
+    return value.real if isinstance(value, _context().mpc) else value
 
 
 def variables(expression: Expression) -> Iterator[str]:
@@ -107,9 +141,10 @@ def _witness(names: list[str], values: Mapping[str, Fraction], left: Numeral, ri
     return f"{_context().nstr(left, 8)} against {_context().nstr(right, 8)}" + (f" at {at}" if at else "")
 
 
-def _value_or_none(expression: Expression, values: Mapping[str, Fraction]) -> Numeral | None:
+def _value_or_none(expression: Expression, values: Mapping[str, Fraction], complex_ok: bool = True) -> Numeral | None:
+    """The value, if there is one; without `complex_ok` none where a part of the expression has no real value, as `\\sqrt{x}` for x < 0."""
     try:
-        value = _value(expression, values)
+        value = (_value if complex_ok else _real_value)(expression, values)
     except (NoValue, ArithmeticError, KeyError, ValueError, TypeError):
         return None
     context = _context()
@@ -133,6 +168,23 @@ def _value(expression: Expression, values: Mapping[str, Fraction]) -> Numeral:
             return _checked(_power(_value(base, values), _value(exponent, values), exponent))
         case Apply(name, arguments):
             return _checked(_apply(name, [_value(argument, values) for argument in arguments]))
+
+
+def _real_value(expression: Expression, values: Mapping[str, Fraction]) -> Numeral:
+    match expression:
+        case Sum(terms):
+            value = _context().fsum([_real_value(term, values) for term in terms])
+        case Product(factors):
+            value = _context().fprod([_real_value(factor, values) for factor in factors])
+        case Power(base, exponent):
+            value = _power(_real_value(base, values), _real_value(exponent, values), exponent)
+        case Apply(name, arguments):
+            value = _apply(name, [_real_value(argument, values) for argument in arguments])
+        case _:
+            return _value(expression, values)
+    if _context().im(value):
+        raise NoValue
+    return _checked(value)
 
 
 def _checked(value: Numeral) -> Numeral:

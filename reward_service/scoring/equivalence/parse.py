@@ -9,34 +9,31 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from reward_service.scoring.equivalence.customs import phrase
-from reward_service.scoring.equivalence.expressions import MINUS_ONE, read_expression
+from reward_service.scoring.equivalence.customs import counted, phrase
+from reward_service.scoring.equivalence.expressions import read_expression
 from reward_service.scoring.equivalence.forms import (
     Based,
     Collection,
-    Constant,
+    Congruence,
     Expression,
     Form,
     Interval,
-    Matrix,
     Named,
     Number,
-    Product,
     Relation,
     SetOperation,
     Value,
-    Variable,
     Words,
 )
-from reward_service.scoring.equivalence.limits import MAX_ITEMS, LimitExceeded, check_count, check_text
+from reward_service.scoring.equivalence.limits import LimitExceeded, check_text
+from reward_service.scoring.equivalence.matrices import holds_matrix, read_matrix
 from reward_service.scoring.equivalence.normalize import normalize, plain_words
-from reward_service.scoring.equivalence.short_words import short_word
-from reward_service.scoring.equivalence.tokens import KNOWN_WORDS, MAX_LETTERS, NotMath, Token, tokenize
-from reward_service.scoring.equivalence.units import is_unit_word, scaled, unit_name
+from reward_service.scoring.equivalence.quantities import read_quantity
+from reward_service.scoring.equivalence.tokens import KNOWN_WORDS, MAX_LETTERS, NotMath, Token, closes_last, split, tokenize
 
 _SPACE = re.compile(r"(?<![0-9A-Za-z.])\s+|\s+(?![0-9A-Za-z.])")  # `1 2` is not `12`
 
@@ -56,9 +53,16 @@ class Reading:
         return _SPACE.sub("", self.latex)
 
 
-@functools.lru_cache(maxsize=512)
+_PLAIN_NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
+_PLAIN_FRACTION = re.compile(r"(-?)(?:\\[dt]?frac\{([0-9]{1,30})\}\{([0-9]{1,30})\}|([0-9]{1,30})/([0-9]{1,30}))")
+
+
+@functools.lru_cache(maxsize=4096)
 def read_answer(text: str) -> Reading:
     """All readings of an answer or a reference; never raises on any text."""
+    plain = _plain_number(text)
+    if plain is not None:
+        return plain
     try:
         check_text(text)
         normalized = normalize(text)
@@ -68,12 +72,30 @@ def read_answer(text: str) -> Reading:
     return Reading(normalized, plain_words(normalized), forms)
 
 
+def _plain_number(text: str) -> Reading | None:
+    """What most answers are, read without the grammar."""
+    if _PLAIN_NUMBER.fullmatch(text):
+        return Reading(text, text, (Value(Number(Fraction(text))),))
+    found = _PLAIN_FRACTION.fullmatch(text)
+    if found is None:
+        return None
+    sign, top, bottom, plain_top, plain_bottom = found.groups()
+    value = Fraction(int(top or plain_top), int(bottom or plain_bottom)) if int(bottom or plain_bottom) else None
+    if value is None:
+        return None
+    latex = text.replace("dfrac", "frac").replace("tfrac", "frac")
+    return Reading(latex, plain_words(latex), (Value(Number(-value if sign else value)),))
+
+
 _THOUSANDS = re.compile(r"(?<![\d.,\w\\}])\d{1,3}(?:,\d{3})+(?![\d,\w])")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,\w\\}] )(?<![\d.,\w\\}])[1-9]\d{0,2}(?: \d{3})+(?![\d\w]| \d)")
 
 
 def _variants(text: str) -> list[str]:
-    """The text, and before it the text with its bare `1,234` and `1 234` as whole numbers."""
+    """The text, and before it the text with its bare `1,234` and `1 234` as whole numbers; behind it what `C(5, 2)` counts."""
+    chosen = counted(text)
+    if chosen != text:
+        return [text, chosen]
     if any(bracket in text for bracket in "([{"):
         return [text]
     joined = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
@@ -106,45 +128,22 @@ def _read(text: str) -> Form:
 # ---- structure -------------------------------------------------------------------------------------------------------
 
 
-def _split(tokens: Sequence[Token], at: Callable[[Token], bool]) -> tuple[list[Sequence[Token]], list[Token]]:
-    """Cut at the top-level tokens that `at` accepts; the parts, and the tokens between them."""
-    parts: list[Sequence[Token]] = []
-    cuts: list[Token] = []
-    depth = start = 0
-    for index, token in enumerate(tokens):
-        if token.kind in ("open", "begin"):
-            depth += 1
-        elif token.kind in ("close", "end"):
-            depth -= 1
-            if depth < 0:
-                raise NotMath("closed before opened")
-        elif depth == 0 and at(token):
-            parts.append(tokens[start:index])
-            cuts.append(token)
-            start = index + 1
-    if depth:
-        raise NotMath("never closed")
-    parts.append(tokens[start:])
-    check_count(len(parts), MAX_ITEMS, "max_items")
-    return parts, cuts
-
-
 def _is_comma(token: Token) -> bool:
     return token.kind == "comma"
 
 
 def _answer(tokens: Sequence[Token]) -> Form:
-    parts, cuts = _split(tokens, _is_comma)
+    parts, cuts = split(tokens, _is_comma)
     # `1, 2, and 3`: the comma before the word is part of it.
     kept = [index for index, part in enumerate(parts) if part or not (index and index < len(cuts) and cuts[index].text in ("or", "and"))]
     parts = [parts[index] for index in kept]
     if len(parts) == 1:
         return _item(parts[0])
-    first = _split(parts[0], _is_equals)
-    if len(first[0]) == 2 and not any(_split(part, _is_relation)[1] for part in parts[1:]):
+    first = split(parts[0], _is_naming)
+    if len(first[0]) == 2 and not any(split(part, _is_relation)[1] for part in parts[1:]):
         # `n = 1, 2, 3`: the name belongs to the whole list.
         name = _side(first[0][0])
-        return Relation((name, Collection("list", _items([first[0][1], *parts[1:]]))), ("=",))
+        return Relation((name, Collection("list", _items([first[0][1], *parts[1:]]))), (first[1][0].text,))
     kind = "and" if any(cut.text == "and" for cut in cuts) else "list"
     return _joined(_items(parts), kind)
 
@@ -158,15 +157,26 @@ def _items(parts: Sequence[Sequence[Token]]) -> tuple[Form, ...]:
 
 
 def _joined(items: tuple[Form, ...], kind: str) -> Form:
-    """A bare list; ranges joined by `or` are a union, those joined by `and` an intersection."""
-    ranges = [range_of(item) for item in items]
-    if len(items) > 1 and all(part is not None and part[0] == (ranges[0] or ("",))[0] for part in ranges):
-        return SetOperation("\\cap" if kind == "and" else "\\cup", tuple(part[1] for part in ranges if part))
+    """A bare list; inequalities joined by `and` are another kind, as they hold at once."""
+    if kind == "and" and any(isinstance(item, Relation) and item.operators != ("=",) for item in items):
+        return Collection("and", items)
     return Collection("list", items)
 
 
-def _is_equals(token: Token) -> bool:
-    return token == ("relation", "=")
+def _is_mod(token: Token) -> bool:
+    return token.kind == "mod"
+
+
+def _congruence(left: Sequence[Token], modulus: Sequence[Token]) -> Congruence:
+    r"""`7 \bmod 12` and `x \equiv 7 \pmod{12}`."""
+    sides, operators = split(left, _is_relation)
+    if len(sides) > 2 or any(operator.text not in ("equiv", "=") for operator in operators):
+        raise NotMath("several congruences")
+    return Congruence(read_expression(sides[-1]), read_expression(modulus))
+
+
+def _is_naming(token: Token) -> bool:
+    return token in (("relation", "="), ("relation", "!="))
 
 
 def _is_relation(token: Token) -> bool:
@@ -178,14 +188,28 @@ def _is_setop(token: Token) -> bool:
 
 
 def _item(tokens: Sequence[Token]) -> Form:
-    sides, operators = _split(tokens, _is_relation)
+    parts, mods = split(tokens, _is_mod)
+    if len(mods) == 1:
+        return _congruence(parts[0], parts[1])
+    sides, operators = split(tokens, _is_relation)
     if len(sides) == 1:
         return _side(tokens)
-    return Relation(tuple(_side(side) for side in sides), tuple(operator.text for operator in operators))
+    names = tuple(operator.text for operator in operators)
+    return Relation((_named_side(sides[0], names), *(_side(side) for side in sides[1:])), names)
+
+
+def _named_side(tokens: Sequence[Token], operators: tuple[str, ...]) -> Form:
+    r"""The first side; that of an equation may be a name beyond the grammar, as `P(X = 2)` or `\det A`."""
+    try:
+        return _side(tokens)
+    except NotMath:
+        if set(operators) != {"="} or not tokens:
+            raise
+        return Words(" ".join(token.text for token in tokens))
 
 
 def _side(tokens: Sequence[Token]) -> Form:
-    parts, operators = _split(tokens, _is_setop)
+    parts, operators = split(tokens, _is_setop)
     if len(parts) == 1:
         return _unit(tokens)
     if len({operator.text for operator in operators}) > 1:
@@ -200,27 +224,27 @@ def _unit(tokens: Sequence[Token]) -> Form:
         return Named(tokens[0].text)
     if all(token.kind == "text" for token in tokens):
         return Words(plain_words(" ".join(token.text for token in tokens)))
-    if tokens[0].kind == "begin":
-        return _matrix(tokens)
+    if holds_matrix(tokens):
+        return read_matrix(tokens)
     if any(token.kind == "pm" for token in tokens):
         return _plus_minus(tokens)
     collection = _bracketed(tokens)
     if collection is not None:
         return collection
-    ratio, cuts = _split(tokens, lambda token: token == ("op", ":"))
+    ratio, cuts = split(tokens, lambda token: token == ("op", ":"))
     if cuts:
-        return Collection("ratio", tuple(_quantity(part) for part in ratio))
-    return _quantity(tokens)
+        return Collection("ratio", tuple(read_quantity(part) for part in ratio))
+    return read_quantity(tokens)
 
 
 def _bracketed(tokens: Sequence[Token]) -> Form | None:
     """A tuple, list, set or interval, if one pair of brackets holds all of the tokens and a comma."""
-    if tokens[0].kind != "open" or tokens[-1].kind != "close" or not _closes_last(tokens):
+    if tokens[0].kind != "open" or tokens[-1].kind != "close" or not closes_last(tokens):
         return None
     inside, brackets = tokens[1:-1], tokens[0].text + tokens[-1].text
     if not inside:
         return Collection("set", ()) if brackets == "\\{\\}" else None
-    parts, cuts = _split(inside, _is_comma)
+    parts, cuts = split(inside, _is_comma)
     if brackets == "{}":
         return _answer(inside)
     if not cuts:
@@ -235,38 +259,10 @@ def _bracketed(tokens: Sequence[Token]) -> Form | None:
     return Collection("tuple" if brackets == "()" else "bracket", items)
 
 
-def _closes_last(tokens: Sequence[Token]) -> bool:
-    depth = 0
-    for index, token in enumerate(tokens):
-        depth += (token.kind in ("open", "begin")) - (token.kind in ("close", "end"))
-        if depth == 0:
-            return index == len(tokens) - 1
-    return False
-
-
 def _plain(form: Form) -> Expression:
     if not isinstance(form, Value) or form.unit:
         raise NotMath("not a plain value")
     return form.expression
-
-
-_MATRICES = frozenset({"matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array", "vmatrix"})
-
-
-def _matrix(tokens: Sequence[Token]) -> Form:
-    if tokens[0].text not in _MATRICES or tokens[-1] != ("end", tokens[0].text) or not _closes_last(tokens):
-        raise NotMath("not a matrix")
-    inside = tokens[1:-1]
-    if tokens[0].text == "array" and inside and inside[0].text == "{":
-        inside = inside[next(index for index, token in enumerate(inside) if token.text == "}") + 1 :]
-    lines, _ = _split(inside, lambda token: token == ("op", "\\\\"))
-    if not lines[-1]:
-        lines = lines[:-1]
-    rows = tuple(tuple(read_expression(cell) for cell in _split(line, lambda token: token == ("op", "&"))[0]) for line in lines)
-    if not rows or len({len(row) for row in rows}) != 1:
-        raise NotMath("ragged matrix")
-    check_count(len(rows) * len(rows[0]), MAX_ITEMS, "max_items")
-    return Matrix(rows, bars=tokens[0].text == "vmatrix")
 
 
 def _plus_minus(tokens: Sequence[Token]) -> Form:
@@ -276,110 +272,3 @@ def _plus_minus(tokens: Sequence[Token]) -> Form:
         return [Token("op", "+" if (token.text == "pm") == upper else "-") if token.kind == "pm" else token for token in tokens]
 
     return Collection("list", (_unit(resolved(True)), _unit(resolved(False))))
-
-
-# ---- quantities ------------------------------------------------------------------------------------------------------
-
-
-def _quantity(tokens: Sequence[Token]) -> Form:
-    """An expression and the unit that stands before it (currency) or after it."""
-    unit = ""
-    if not tokens:
-        raise NotMath("nothing")
-    if tokens[0] == ("command", "dollar"):
-        unit, tokens = "dollar", tokens[1:]
-    elif len(tokens) > 1 and tokens[0].text == "-" and tokens[1] == ("command", "dollar"):
-        unit, tokens = "dollar", [tokens[0], *tokens[2:]]
-    elif len(tokens) > 1 and tokens[0].kind == "text" and tokens[0].text in ("euro", "pound"):
-        unit, tokens = tokens[0].text, tokens[1:]
-    tokens, after = _unit_after(tokens)
-    scale, after = scaled(after)
-    if after and unit and after != unit:
-        raise NotMath("two units")
-    expression = read_expression(tokens)
-    if scale != 1:
-        expression = Product((expression, Number(Fraction(scale))))
-    return Value(_negated(expression), unit or after, "" if unit or after else short_word(tokens))
-
-
-def _unit_after(tokens: Sequence[Token]) -> tuple[Sequence[Token], str]:
-    end = len(tokens)
-    if end > 1 and tokens[-1] == ("op", "%"):
-        return tokens[:-1], "%"
-    if end > 2 and tokens[-2:] == [("op", "^"), ("command", "circ")] and not any(token.kind == "function" for token in tokens):
-        return tokens[:-2], "degree"
-    if end > 3 and tokens[-1].kind in ("letter", "text") and tokens[-1].text in ("C", "F") and tokens[-2] == ("command", "circ"):
-        return tokens[:-3], "degree " + tokens[-1].text.lower()
-    if end > 1 and tokens[-1] == ("command", "dollar"):
-        return tokens[:-1], "dollar"
-    power = ""
-    if end > 2 and tokens[-2] == ("op", "^") and tokens[-3].kind == "text" and tokens[-1].kind == "number":
-        power, end = "^" + tokens[-1].text, end - 2
-    elif end > 4 and tokens[-4] == ("op", "^") and tokens[-5].kind == "text" and tokens[-2].kind == "number":
-        power, end = "^" + tokens[-2].text, end - 4
-    start = end
-    while start > 1 and (tokens[start - 1].kind == "text" or (tokens[start - 1] == ("op", "/") and start < end)):
-        start -= 1
-    if start == end:
-        return tokens, ""
-    if tokens[start] == ("op", "/"):
-        raise NotMath("a unit that begins with a slash")
-    if any(not is_unit_word(token.text) for token in tokens[start:end]):
-        raise NotMath("words after the value")
-    return tokens[:start], unit_name(" ".join(token.text for token in tokens[start:end])) + power
-
-
-def _negated(expression: Expression) -> Expression:
-    """Fold the sign into a plain number, so that `-5` is a number."""
-    match expression:
-        case Product((Number(Fraction(numerator=-1, denominator=1)), Number(value))) if expression.factors[0] == MINUS_ONE:
-            return Number(-value)
-    return expression
-
-
-# ---- ranges ----------------------------------------------------------------------------------------------------------
-
-_FLIPPED = {">": "<", ">=": "<="}
-_INFINITY = Constant("oo")
-_MINUS_INFINITY = Product((MINUS_ONE, _INFINITY))
-
-
-def range_of(form: Form) -> tuple[str, Interval] | None:
-    """The variable and the interval of an inequality like `1 < x \\le 3` or `x > 2`, if it is one."""
-    if not isinstance(form, Relation):
-        return None
-    sides, operators = list(form.sides), list(form.operators)
-    if all(operator in _FLIPPED for operator in operators):
-        sides, operators = sides[::-1], [_FLIPPED[operator] for operator in operators[::-1]]
-    if not all(operator in ("<", "<=") for operator in operators) or not all(isinstance(side, Value) and not side.unit for side in sides):
-        return None
-    values = [side.expression for side in sides if isinstance(side, Value)]
-    match values, [operator == "<=" for operator in operators]:
-        case [low, Variable(name), high], [low_closed, high_closed]:
-            return name, Interval(low, high, (low_closed, high_closed))
-        case [Variable(name), high], [closed] if not isinstance(high, Variable):
-            return name, Interval(_MINUS_INFINITY, high, (False, closed))
-        case [low, Variable(name)], [closed]:
-            return name, Interval(low, _INFINITY, (closed, False))
-    return None
-
-
-def excluded_value(relation: Relation) -> Form | None:
-    r"""The set of `x \neq 3`: all real numbers but one."""
-    match relation.sides, relation.operators:
-        case (Value(Variable(), "", ""), Value(value, "", "")), ("!=",) if not isinstance(value, Variable):
-            return _all_but(value)
-    return None
-
-
-def without_excluded(form: Form) -> Form:
-    r"""`\mathbb{R} \setminus \{3\}` as the union of two intervals."""
-    match form:
-        case SetOperation("\\setminus", (Named("R"), Collection("set", (Value(value, "", ""),)))):
-            return _all_but(value)
-    return form
-
-
-def _all_but(value: Expression) -> SetOperation:
-    ends = (False, False)
-    return SetOperation("\\cup", (Interval(_MINUS_INFINITY, value, ends), Interval(value, _INFINITY, ends)))

@@ -5,14 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reward_service.scoring.equivalence import exact
+from reward_service.scoring.equivalence import exact, numeric
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
-from reward_service.scoring.equivalence.forms import Collection, Form, Product, Relation, Sum, Value, Variable, Words, render
+from reward_service.scoring.equivalence.forms import (
+    Apply,
+    Collection,
+    Expression,
+    Form,
+    Number,
+    Power,
+    Product,
+    Relation,
+    Sum,
+    Value,
+    Variable,
+    Words,
+    render,
+)
 from reward_service.scoring.equivalence.short_words import is_short_word
+from reward_service.scoring.equivalence.units import says_no_more
 
 Equal = Callable[[Form, Form], bool]
 _FLIPPED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
 _FUNCTION_NAMES = frozenset("fghFGHPQpq")
+_FUNCTIONS_OF_TIME = frozenset("xysvahNTVCAQu")
 _MAX_NAME_FACTORS = 4
 
 
@@ -64,15 +80,39 @@ def _is_single_name(form: Form) -> bool:
     match form.expression:
         case Variable():
             return True
-        case Product((Variable(function), Variable())):
+        case Product((Variable(function), Variable(argument))):
+            return function in _FUNCTION_NAMES or (argument == "t" and function in _FUNCTIONS_OF_TIME)
+    return False
+
+
+def is_quantity_name(form: Form) -> bool:
+    """What is asked for, as `x + y`, `\\frac{m}{n}`, `|AB|`, `f(2)`: letters alone, and more than one of them or a function's name."""
+    if not isinstance(form, Value) or form.unit:
+        return False
+    match form.expression:
+        case Product((Variable(function), Number())):
             return function in _FUNCTION_NAMES
+        case Apply("abs", (inner,)):
+            names = set(numeric.variables(inner))
+            return bool(names) and all(name[:1].isupper() for name in names) and _is_of_letters(inner)
+    return len(set(numeric.variables(form.expression))) > 1 and _is_of_letters(form.expression)
+
+
+def _is_of_letters(expression: Expression) -> bool:
+    match expression:
+        case Variable():
+            return True
+        case Sum(parts) | Product(parts):
+            return all(part == MINUS_ONE or _is_of_letters(part) for part in parts)
+        case Power(base, Number()):
+            return _is_of_letters(base)
     return False
 
 
 def _is_compound_name(form: Form) -> bool:
     """`AB = 5` and `\\text{Area} = 5`: a name in an answer, though not one that a reference's equation could be reduced by."""
     if isinstance(form, Words):
-        return bool(form.text)
+        return bool(form.text) and says_no_more(form.text)
     if isinstance(form, Value) and not form.unit and isinstance(form.expression, Product):
         factors = form.expression.factors
         return len(factors) <= _MAX_NAME_FACTORS and all(isinstance(factor, Variable) and factor.name[:1].isupper() for factor in factors)
@@ -116,7 +156,24 @@ def same_relations(gold: Relation, answer: Relation, equal: Equal) -> tuple[bool
         if all(equal(one.values[-1], value) for value in (*one.values, *other.values)):
             return True, "assignment"
         return False, "assignment"
+    if one is not None and other is not None and _both_name_a_function(gold, answer):
+        return equal(one.values[0], other.values[0]), "function"
     return _multiples(gold, answer, equal), "equation"
+
+
+def _both_name_a_function(gold: Relation, answer: Relation) -> bool:
+    """`f(x) = ...` and `y = ...`, or `P(t) = ...` and `P = ...`."""
+    names = [relation.sides[0] for relation in (gold, answer)]
+    if gold.operators != ("=",) or answer.operators != ("=",):
+        return False
+    one, other = (name.expression if isinstance(name, Value) else None for name in names)
+    for plain, called in ((one, other), (other, one)):
+        match plain, called:
+            case Variable("y"), Product((Variable(function), Variable("x"))):
+                return function in _FUNCTION_NAMES
+            case Variable(name), Product((Variable(function), Variable())):
+                return name == function
+    return False
 
 
 def _multiples(gold: Relation, answer: Relation, equal: Equal) -> bool:

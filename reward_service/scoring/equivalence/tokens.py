@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from reward_service.scoring.equivalence.limits import MAX_TOKENS, check_count
+from reward_service.scoring.equivalence.limits import MAX_ITEMS, MAX_TOKENS, check_count
 
 
 class NotMath(Exception):
@@ -14,7 +14,7 @@ class NotMath(Exception):
 
 
 class Token(NamedTuple):
-    """`kind`: `number letter run constant function command text open close comma relation setop pm unit_mark op begin end`.
+    """`kind`: `number letter run constant function command text open close comma relation setop pm mod op begin end`.
 
     A `run` is two or three bare letters written together: a product, or a short word.
     """
@@ -40,10 +40,14 @@ _TOKEN = re.compile(
 )
 
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan arccot arcsec arccsc log ln lg exp max min gcd lcm sgn re im".split()
+    "sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan arccot arcsec arccsc log ln lg exp max min gcd lcm sgn re im abs "
+    "floor ceil cis".split()
 )
-_ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "Re": "re", "Im": "im", "arsinh": "arcsinh", "tg": "tan", "ctg": "cot"}
-_CONSTANTS = {"pi": "pi", "infty": "oo", "infinity": "oo", "inf": "oo", "imath": "i"}
+_ALIASES = {
+    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "Re": "re", "Im": "im", "arsinh": "arcsinh", "tg": "tan", "ctg": "cot",
+    "ceil": "ceiling", "sign": "sgn",
+}  # fmt: skip
+_CONSTANTS = {"pi": "pi", "infty": "oo", "oo": "oo", "infinity": "oo", "inf": "oo", "imath": "i"}
 _COMMAND_OPERATORS = {"times": "*", "cdot": "*", "div": "/", "pm": "pm", "mp": "mp"}
 _RELATIONS = {"=": "=", "<": "<", ">": ">"}
 _COMMAND_RELATIONS = {"le": "<=", "ge": ">=", "neq": "!=", "in": "in", "approx": "approx", "equiv": "equiv", "sim": "sim"}
@@ -53,9 +57,12 @@ _GREEK = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho varrho sigma tau upsilon phi varphi "
     "chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar".split()
 )
+_OPERATORS_BY_NAME = frozenset("det dim Pr rank deg arg ker tr mathbb angle triangle".split())  # before what they are applied to
 _SEPARATING = {"or": "or", "and": "and"}
+_COMMAND_SEPARATORS = {"lor": "or", "vee": "or", "land": "and", "wedge": "and", "&": "and"}
+_PUNCTUATION = frozenset({",", ";"})
 # Abbreviations that are a unit when they stand behind a number; whoever means letters writes them with a product sign.
-UNITS = frozenset("cm mm km kg mg ml mL kW kJ Hz kHz hr hrs min sec mph kmh km/h ft lb lbs oz yd mi rpm deg rad cc".split())
+UNITS = frozenset("cm mm km kg mg ml mL kW kJ Hz kHz hr hrs min sec mph kmh km/h ft lb lbs oz yd mi rpm deg rad cc USD EUR GBP in".split())
 KNOWN_WORDS = FUNCTIONS | _ALIASES.keys() | _CONSTANTS.keys() | {"sqrt"}
 MAX_LETTERS = 3  # a longer run of bare letters is a word, not a product
 
@@ -76,10 +83,15 @@ def tokenize(text: str) -> list[Token]:
     return tokens
 
 
+_LIST_WORDS = frozenset({", or", "; or", ",or"})
+
+
 def _text(body: str, tokens: list[Token]) -> None:
     words = body.strip()
-    if words.casefold() in _SEPARATING:
+    if words.casefold() in _SEPARATING or words in _PUNCTUATION:
         tokens.append(Token("comma", words.casefold()))
+    elif words[-3:] in _LIST_WORDS:
+        tokens.append(Token("comma", words.split()[-1]))
     elif len(words) == 1 and words.isalpha() and words.isascii() and (not tokens or tokens[-1].kind in ("comma", "open", "relation")):
         tokens.append(Token("letter", words))  # a choice or a variable; behind a number it is a unit
     elif words:
@@ -89,12 +101,14 @@ def _text(body: str, tokens: list[Token]) -> None:
 def _word(word: str, tokens: list[Token]) -> None:
     if word in _SEPARATING:
         tokens.append(Token("comma", word))
-    elif word in UNITS and tokens and tokens[-1].kind == "number":
+    elif word in UNITS and tokens and tokens[-1].kind in ("number", "text"):
         tokens.append(Token("text", word))
     elif word in FUNCTIONS or word in _ALIASES:
         tokens.append(Token("function", _ALIASES.get(word, word)))
     elif word in _CONSTANTS:
         tokens.append(Token("constant", _CONSTANTS[word]))
+    elif word == "mod":
+        tokens.append(Token("mod", word))
     elif word == "sqrt":
         tokens.append(Token("command", "sqrt"))
     elif len(word) > MAX_LETTERS:
@@ -117,6 +131,10 @@ def _command(name: str, tokens: list[Token]) -> None:
         tokens.append(Token("setop", _COMMAND_SETS[name]))
     elif name in _GREEK:
         tokens.append(Token("letter", name))
+    elif name in _COMMAND_SEPARATORS:
+        tokens.append(Token("comma", _COMMAND_SEPARATORS[name]))
+    elif name == "bmod":
+        tokens.append(Token("mod", name))
     elif name in ("{", "}"):
         tokens.append(Token("open" if name == "{" else "close", "\\" + name))
     elif name == "emptyset":
@@ -125,6 +143,8 @@ def _command(name: str, tokens: list[Token]) -> None:
         tokens.append(Token("open", "(") if name == "langle" else Token("close", ")"))
     elif name in _STRUCTURE:
         tokens.append(Token("command", name))
+    elif name in _OPERATORS_BY_NAME:
+        tokens.append(Token("text", name))
     else:
         raise NotMath(f"command {name}")
 
@@ -159,3 +179,36 @@ _READERS: dict[str, Callable[[str, list[Token]], None]] = {
     "number": _as("number"),
     "row": _as("op", "\\\\"),
 }
+
+
+def split(tokens: Sequence[Token], at: Callable[[Token], bool]) -> tuple[list[Sequence[Token]], list[Token]]:
+    """Cut at the top-level tokens that `at` accepts; the parts, and the tokens between them."""
+    parts: list[Sequence[Token]] = []
+    cuts: list[Token] = []
+    depth = start = 0
+    for index, token in enumerate(tokens):
+        if token.kind in ("open", "begin"):
+            depth += 1
+        elif token.kind in ("close", "end"):
+            depth -= 1
+            if depth < 0:
+                raise NotMath("closed before opened")
+        elif depth == 0 and at(token):
+            parts.append(tokens[start:index])
+            cuts.append(token)
+            start = index + 1
+    if depth:
+        raise NotMath("never closed")
+    parts.append(tokens[start:])
+    check_count(len(parts), MAX_ITEMS, "max_items")
+    return parts, cuts
+
+
+def closes_last(tokens: Sequence[Token]) -> bool:
+    """Whether the bracket that opens the tokens is closed by the last of them."""
+    depth = 0
+    for index, token in enumerate(tokens):
+        depth += (token.kind in ("open", "begin")) - (token.kind in ("close", "end"))
+        if depth == 0:
+            return index == len(tokens) - 1
+    return False

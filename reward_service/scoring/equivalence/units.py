@@ -6,13 +6,16 @@ import re
 
 _UNIT_NAMES = {
     "degree": "degree", "deg": "degree", "dollar": "dollar", "usd": "dollar", "buck": "dollar", "percent": "%", "percentage": "%",
-    "pct": "%", "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m", "kilometer": "km", "kilometre": "km",
+    "pct": "%", "per cent": "%", "eur": "euro", "gbp": "pound",
+    "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m", "kilometer": "km", "kilometre": "km",
     "millimeter": "mm", "inche": "inch", "in": "inch", "feet": "foot", "ft": "foot", "hour": "hour", "hr": "hour", "h": "hour",
     "minute": "minute", "min": "minute",
     "second": "second", "sec": "second", "s": "second", "kilogram": "kg", "gram": "g", "liter": "l", "litre": "l",
     "mile": "mile", "mi": "mile",
     "cent": "cent", "pound": "pound", "lb": "pound", "square unit": "unit", "cubic unit": "unit", "sq unit": "unit", "unit": "unit",
-    "radian": "", "rad": "",
+    "radian": "radian", "rad": "radian", "mile/hour": "mph", "mi/h": "mph", "mi/hr": "mph", "mile/hr": "mph",
+    "kmh": "km/hour", "kph": "km/hour",
+    "m/second": "m/s", "km/h": "km/hour", "mile/second": "mile/s",
 }  # fmt: skip
 _SQUARE = re.compile(r"\b(?:square|sq\.?) (\w+)")
 _CUBIC = re.compile(r"\b(?:cubic|cu\.?) (\w+)")
@@ -20,7 +23,11 @@ _CUBIC = re.compile(r"\b(?:cubic|cu\.?) (\w+)")
 
 def unit_name(words: str) -> str:
     """One name for a unit however it is written: `Centimeters` is `cm`, `sq cm` is `cm^2`."""
-    words = " ".join(words.casefold().replace(".", " ").split()).strip()
+    words = " ".join(words.casefold().replace(".", " ").replace(" per ", "/").split()).strip()
+    words = words.replace(" / ", "/")
+    if "/" in words and words not in _UNIT_NAMES:
+        quotient = "/".join(unit_name(part) if "/" not in part else part for part in words.split("/"))
+        return _UNIT_NAMES.get(quotient, quotient)
     for pattern, power in ((_SQUARE, "^2"), (_CUBIC, "^3")):
         match = pattern.fullmatch(words)
         if match:
@@ -37,7 +44,13 @@ _SAYS_MORE = (
     "tripled halved factorial plus minus over modulo mod"
 )
 _NO_UNIT = re.compile(r"\b(?:" + _SAYS_MORE.replace(" ", "|") + r")\b|[\d=<>]")
+_SAYS_MORE_THAN_A_NAME = re.compile(r"\b(?:not?|or|never|cannot|wrong|except|maybe|unless|neither|nor|isn|false|unequal)\b|n't|[<>\u2260]")
 _MAX_UNIT_WORDS = 4
+
+
+def says_no_more(words: str) -> bool:
+    """Whether words only name something: no negation, no number, no second thing."""
+    return not _SAYS_MORE_THAN_A_NAME.search(words.casefold())
 
 
 def is_unit_word(words: str) -> bool:

@@ -24,7 +24,7 @@ def rows(name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in table]
 
 
-PAIRS = rows("math.jsonl")
+PAIRS = [*rows("math.jsonl"), *rows("math_notations.jsonl"), *rows("math_adversarial.jsonl")]
 REFERENCES = rows("math_references.jsonl")
 BOMBS = rows("math_bombs.jsonl")
 
@@ -63,7 +63,7 @@ def test_bombs_end_in_milliseconds_on_both_sides(row: dict[str, Any]) -> None:
 
 def test_any_of_several_references_is_enough() -> None:
     found = compare_answers(["3", r"\frac{1}{2}"], "0.5")
-    assert (found.equal, found.gold_form, found.answer_form) == (True, "1*(2)^(-1)", "1/2")
+    assert (found.equal, found.gold_form, found.answer_form) == (True, "1/2", "1/2")
     assert not compare_answers(["3", "4"], "5").equal
 
 
