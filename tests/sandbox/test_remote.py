@@ -1,0 +1,412 @@
+"""Runners behind sockets: the contract, what a hostile one can do, what is left when one dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from sandbox import framing, link
+from sandbox import remote as remote_backend
+from sandbox.framing import Ending, Kind, Message
+from sandbox.interface import Job, Limits, RunnerLost, RunResult, Sandbox, SandboxUnavailable, Status, TestInput
+from sandbox.pool import Pool
+from sandbox.remote import expand, parse_address
+from sandbox.runner import sweep_sockets
+from sandbox.selfcheck import CANARIES, CONFORMANCE, Check, run_checks
+from tests.sandbox.runners import PACKAGES, Peer, Script, remote, runner_process, scripted_runner, until
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session")]
+
+ECHO = "print(input())"
+SLOW = "import time\ntime.sleep(0.4)\nprint(input())"
+
+
+def echo(*values: bytes, source: str = ECHO) -> Job:
+    return Job("python", source, tuple(TestInput(value, 1000) for value in values))
+
+
+async def results(sandbox: Sandbox, job: Job) -> list[RunResult]:
+    async with contextlib.aclosing(sandbox.run(job)) as found:
+        return [result async for result in found]
+
+
+async def outputs(sandbox: Sandbox, job: Job) -> list[bytes]:
+    return [result.stdout for result in await results(sandbox, job)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pool]:
+    folder = tmp_path_factory.mktemp("runners")
+    with runner_process(f"unix:{folder}/a.sock", "--packages", str(PACKAGES)):
+        found = remote(f"unix:{folder}/*.sock")
+        await found.start()
+        yield found
+        await found.close()
+
+
+@pytest.mark.isolation
+@pytest.mark.compiler
+@pytest.mark.parametrize("check", [*CONFORMANCE, *CANARIES], ids=lambda check: check.name)
+async def test_the_remote_backend_keeps_the_contract(pool: Pool, check: Check) -> None:
+    (finding,) = await run_checks(pool, [check])
+    assert finding.ok, finding.detail
+
+
+@pytest.mark.isolation
+@pytest.mark.compiler
+async def test_it_says_what_is_there(pool: Pool) -> None:
+    assert pool.slots == 2
+    assert pool.languages == {"python", "cpp"}
+    assert pool.describe()["runners"] == "1 of 1 run"
+    assert pool.tools["g++"]
+    assert pool.tools["program_python"].startswith("3.")
+
+
+@pytest.mark.isolation
+async def test_many_jobs_at_once_each_get_their_own_results(pool: Pool) -> None:
+    found = await asyncio.gather(*(outputs(pool, echo(b"%d" % n, b"x%d" % n)) for n in range(30)))
+    assert found == [[b"%d\n" % n, b"x%d\n" % n] for n in range(30)]
+
+
+@pytest.mark.isolation
+async def test_large_inputs_cross_in_parts_and_keep_their_places_and_seeds(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job("python", "import random\nprint(len(input()), random.random())", tuple(TestInput(b"x" * n) for n in (9, 5, 0, 30, 1, 1)))
+    whole = await results(pool, job)
+    monkeypatch.setattr(link, "_BATCH_BYTES", 10)
+    assert [[len(test.stdin) for test in part.inputs] for _, part in link.batches(job)] == [[9], [5, 0], [30], [1, 1]]
+    parts = await results(pool, job)
+    assert [(part.index, part.stdout) for part in parts] == [(one.index, one.stdout) for one in whole]
+
+
+@pytest.mark.isolation
+async def test_a_job_that_is_given_up_is_killed_and_its_slot_is_free(pool: Pool) -> None:
+    job = Job("python", "import time\nprint('x', flush=True)\ntime.sleep(60)", (TestInput(b""),), Limits(cpu_s=30))
+    for _ in range(3):
+        tasks = [asyncio.create_task(results(pool, job)) for _ in range(2)]
+        await asyncio.sleep(0.3)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert await asyncio.gather(*(outputs(pool, echo(b"1")) for _ in range(4))) == [[b"1\n"]] * 4
+
+
+@pytest.mark.isolation
+async def test_a_job_closed_between_results_leaves_the_connection_usable(pool: Pool) -> None:
+    for _ in range(5):
+        run = pool.run(echo(*(b"%d" % n for n in range(50))))
+        assert (await anext(run)).stdout == b"0\n"
+        await run.aclose()
+    assert await outputs(pool, echo(b"1")) == [b"1\n"]
+
+
+@pytest.mark.isolation
+@pytest.mark.compiler
+async def test_sessions(pool: Pool) -> None:
+    back = Job("python", "while True: print(input()[::-1], flush=True)", (TestInput(b""),))
+    broken = Job("cpp", "int main() { return x; }", (TestInput(b""),))
+    async with pool.talk(back, broken) as (session, failed):
+        assert isinstance(failed, RunResult)
+        assert failed.status is Status.COMPILE_ERROR
+        assert not isinstance(session, RunResult)
+        for n in range(20):
+            await session.send(b"abc%d\n" % n)
+            assert await session.receive() == (b"abc%d" % n)[::-1] + b"\n"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await session.receive()  # given up: what comes later belongs to the next
+        await session.send(b"late\n")
+        assert await session.receive() == b"etal\n"
+        ended = await session.finish()
+        assert ended.status is Status.RUNTIME_ERROR  # end of file at input()
+        assert await session.receive() == b""
+    assert await outputs(pool, echo(b"1")) == [b"1\n"]
+
+
+@pytest.mark.isolation
+async def test_two_sessions_talk_through_us(pool: Pool) -> None:
+    asks = Job("python", "for n in range(50):\n    print(n, flush=True)\n    assert int(input()) == n * n", (TestInput(b""),))
+    answers = Job("python", "while True: print(int(input()) ** 2, flush=True)", (TestInput(b""),))
+    async with pool.talk(asks, answers) as (one, two):
+        assert not isinstance(one, RunResult)
+        assert not isinstance(two, RunResult)
+        while asked := await one.receive():
+            await two.send(asked)
+            await one.send(await two.receive())
+        assert (await one.finish()).status is Status.FINISHED
+
+
+@pytest.mark.isolation
+async def test_a_session_that_prints_too_much_has_hit_its_output_limit(pool: Pool) -> None:
+    flood = Job("python", "while True: print('x' * 1000)", (TestInput(b"", 10_000),))
+    async with pool.talk(flood) as (session,):
+        assert not isinstance(session, RunResult)
+        total = 0
+        while piece := await session.receive():
+            total += len(piece)
+        assert total <= 10_000 + framing.CHUNK_BYTES
+        assert (await session.finish()).status is Status.OUTPUT_LIMIT_EXCEEDED
+
+
+# ---- death and failover ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.isolation
+async def test_what_a_dead_runner_was_doing_is_done_elsewhere(tmp_path: Path) -> None:
+    with runner_process(f"unix:{tmp_path}/a.sock") as one, runner_process(f"unix:{tmp_path}/b.sock"):
+        found = remote(f"unix:{tmp_path}/*.sock")
+        await found.start()
+        assert found.slots == 4
+        tasks = [asyncio.create_task(outputs(found, echo(b"%d" % n, b"y%d" % n, b"z", source=SLOW))) for n in range(6)]
+        await asyncio.sleep(0.8)
+        one.kill()
+        assert await asyncio.gather(*tasks) == [[b"%d\n" % n, b"y%d\n" % n, b"z\n"] for n in range(6)]
+        assert await until(lambda: found.slots == 2)
+        assert "1 of 2 run" in found.describe()["runners"]
+        with runner_process(f"unix:{tmp_path}/c.sock"):
+            assert not os.path.exists(tmp_path / "a.sock"), "a new runner removes the socket of a dead one"
+            assert await until(lambda: found.slots == 4), "and is found"
+        await found.close()
+
+
+@pytest.mark.isolation
+async def test_a_session_whose_runner_dies_is_a_lost_runner(tmp_path: Path) -> None:
+    with runner_process(f"unix:{tmp_path}/a.sock") as one:
+        found = remote(f"unix:{tmp_path}/a.sock")
+        await found.start()
+
+        async def talk() -> bytes:
+            async with found.talk(Job("python", "import time\ntime.sleep(60)", (TestInput(b""),))) as (session,):
+                assert not isinstance(session, RunResult)
+                asyncio.get_running_loop().call_later(0.2, one.kill)
+                return await session.receive()
+
+        with pytest.raises(RunnerLost):
+            await talk()
+        await found.close()
+
+
+@pytest.mark.isolation
+async def test_without_a_runner_jobs_wait_and_then_are_told(tmp_path: Path) -> None:
+    found = remote(f"unix:{tmp_path}/*.sock", patience_s=1.5)
+    with pytest.raises(SandboxUnavailable, match="no runner"):
+        await found.start()
+    with runner_process(f"unix:{tmp_path}/a.sock") as one:
+        await found.start()
+        one.kill()
+        with pytest.raises(SandboxUnavailable):
+            await outputs(found, echo(b"1"))
+    assert found.languages, "a moment without runners is no lack of a language"
+    with runner_process(f"unix:{tmp_path}/a.sock"):
+        assert await until(lambda: found.describe()["runners"].startswith("1 of"))
+        assert await outputs(found, echo(b"1")) == [b"1\n"]
+    await found.close()
+
+
+@pytest.mark.isolation
+async def test_a_dead_service_leaves_nothing_running(tmp_path: Path) -> None:
+    with runner_process(f"unix:{tmp_path}/a.sock", slots=1):
+        first, second = remote(f"unix:{tmp_path}/a.sock"), remote(f"unix:{tmp_path}/a.sock")
+        await first.start()
+        await second.start()
+        task = asyncio.create_task(outputs(first, Job("python", "import time\ntime.sleep(60)", (TestInput(b""),), Limits(cpu_s=60))))
+        await asyncio.sleep(0.3)
+        for place in first._places.values():  # as the kernel does for a process that is killed
+            assert place.runner is not None
+            place.runner.member._end("killed")  # type: ignore[attr-defined]
+        assert await outputs(second, echo(b"1")) == [b"1\n"], "its slot is free"
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await first.close()
+        await second.close()
+
+
+@pytest.mark.isolation
+async def test_a_stopped_runner_is_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "SILENCE_S", 1.0)
+    with runner_process(f"unix:{tmp_path}/a.sock") as one, runner_process(f"unix:{tmp_path}/b.sock"):
+        found = remote(f"unix:{tmp_path}/*.sock")
+        await found.start()
+        one.send_signal(signal.SIGSTOP)
+        try:
+            assert await asyncio.gather(*(outputs(found, echo(b"%d" % n)) for n in range(6))) == [[b"%d\n" % n] for n in range(6)]
+        finally:
+            one.send_signal(signal.SIGCONT)
+        await found.close()
+
+
+# ---- tokens ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.isolation
+async def test_a_port_serves_whoever_has_the_token() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"tcp:127.0.0.1:{port}"
+    with runner_process(address, token="right"):
+        good, bad, none = remote(address, token="right"), remote(address, token="wrong", patience_s=2), remote(address, patience_s=2)
+        await good.start()
+        assert await outputs(good, echo(b"1")) == [b"1\n"]
+        for pool in (bad, none):
+            with pytest.raises(SandboxUnavailable, match="token"):
+                await pool.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)  # a stranger that speaks another protocol
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert await reader.read() == b""
+        writer.close()
+        assert await outputs(good, echo(b"2")) == [b"2\n"]
+        await good.close()
+
+
+async def test_a_port_without_a_token_is_refused() -> None:
+    with pytest.raises(AssertionError, match="token"), runner_process("tcp:127.0.0.1:1"):
+        pass
+
+
+# ---- hostile runners ---------------------------------------------------------------------------------------------------
+
+
+def answers(*messages: Message | bytes) -> Script:
+    """A runner that shakes hands and answers the first job so."""
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        while (await peer.hear()).kind is not Kind.JOB:
+            pass
+        for message in messages:
+            peer.say(message)
+        await peer.linger()
+
+    return script
+
+
+def run(index: int | None = 0, status: Status = Status.FINISHED, stdout: bytes = b"") -> Message:
+    return framing.encode_result(RunResult(index, status, stdout, exit_code=0))
+
+
+STARTED, DONE = Message(Kind.STARTED), framing.encode_end(Ending.DONE)
+HOSTILE = {
+    "garbage": (b"\xff" * 1000,),
+    "result before start": (run(),),
+    "end before results": (STARTED, DONE),
+    "too few results": (STARTED, run(0), DONE),
+    "out of order": (STARTED, run(1)),
+    "twice the same": (STARTED, run(0), run(0)),
+    "too many results": (STARTED, run(0), run(1), run(2)),
+    "compile error late": (STARTED, run(0), run(None, Status.COMPILE_ERROR)),
+    "more output than allowed": (STARTED, run(0, stdout=b"x" * 1001)),
+    "endless output announced": (STARTED, framing.HEADER.pack(Kind.RESULT, 0, 0, 50, 1 << 40)),
+    "a head that is no result": (STARTED, Message(Kind.RESULT, b"x" * 5)),
+    "a job of its own": (framing.encode_jobs(Kind.JOB, (Job("python", "", ()),)),),
+    "an end that is none": (STARTED, Message(Kind.END, b"[1, 2]")),
+    "a deep end": (STARTED, Message(Kind.END, b"[" * 5000)),
+    "cancelled by itself": (STARTED, framing.encode_end(Ending.CANCELLED)),
+    "a word for a session": (STARTED, Message(Kind.DATA, b"", b"x")),
+    "a broken pong": (Message(Kind.PONG, b"x"),),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_hostile_runner_loses_its_job_to_another(tmp_path: Path, name: str) -> None:
+    """Nothing that it says reaches a grade but the results that it may give, and the service goes on."""
+
+    async def honest(peer: Peer) -> None:
+        await peer.greet()
+        while (await peer.hear()).kind is not Kind.JOB:
+            pass
+        for message in (STARTED, run(0, stdout=b"1"), run(1, stdout=b"2"), DONE):
+            peer.say(message)
+        await peer.linger()
+
+    hostile = answers(*HOSTILE[name])
+    seen = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal seen
+        seen += 1
+        await (hostile if seen == 2 else honest)(peer)  # the first connection only watches
+
+    async with scripted_runner(tmp_path / "a.sock", script):
+        found = remote(f"unix:{tmp_path}/a.sock", patience_s=5)
+        await found.start()
+        got = await results(found, Job("python", ECHO, (TestInput(b"", 1000), TestInput(b"", 1000))))
+        assert [one.index for one in got] == [0, 1]
+        assert seen == 3
+        await found.close()
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 100, framing.HEADER.pack(Kind.WELCOME, 0, 0, 0, 1 << 50)],
+    ids=["silence", "http", "zeros", "endless"],
+)
+async def test_a_runner_that_does_not_shake_hands_is_not_used(tmp_path: Path, greeting: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_backend, "_HANDSHAKE_S", 0.3)
+
+    async def script(peer: Peer) -> None:
+        peer.say(greeting)
+        await peer.linger()
+
+    async with scripted_runner(tmp_path / "a.sock", script):
+        with pytest.raises(SandboxUnavailable):
+            await remote(f"unix:{tmp_path}/a.sock", patience_s=3).start()
+
+
+async def test_a_runner_without_the_token_learns_nothing(tmp_path: Path) -> None:
+    heard: list[Message] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.hear()
+        peer.say(Message(Kind.WELCOME, b"", bytes(64)))
+        heard.append(await peer.hear())
+
+    async with scripted_runner(tmp_path / "a.sock", script, token="secret"):
+        with pytest.raises(SandboxUnavailable, match="token"):
+            await remote(f"unix:{tmp_path}/a.sock", token="secret", patience_s=3).start()
+    assert heard == []
+
+
+async def test_a_runner_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "_SLACK_S", 0.2)
+    async with scripted_runner(tmp_path / "a.sock", answers(STARTED)):
+        found = remote(f"unix:{tmp_path}/a.sock", patience_s=5)
+        await found.start()
+        limits = Limits(cpu_s=0.0, wall_s=0.01, compile_s=0.0)
+        with pytest.raises(RunnerLost):
+            await results(found, Job("python", ECHO, (TestInput(b""),), limits))
+        await found.close()
+
+
+# ---- addresses ---------------------------------------------------------------------------------------------------------
+
+
+async def test_addresses(tmp_path: Path) -> None:
+    for wrong in ("", "unix:", "unix:relative", "tcp:host", "tcp::1", "tcp:host:0", "tcp:host:99999", "http://x", "tcp:host:port"):
+        with pytest.raises(ValueError, match="address"):
+            parse_address(wrong)
+    assert str(parse_address("tcp:[::1]:9000")) == "tcp:::1:9000"
+    (one,) = await expand(parse_address("tcp:127.0.0.1:9000"))
+    assert (one.host, one.port) == ("127.0.0.1", 9000)
+    assert await expand(parse_address(f"unix:{tmp_path}/*.sock")) == []
+    with pytest.raises(OSError, match=r"name\.invalid"):
+        await expand(parse_address("tcp:name.invalid:9000"))
+
+
+async def test_sockets_of_the_dead_are_swept(tmp_path: Path) -> None:
+    for name in ("dead.sock", "alive.sock", "other"):
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(str(tmp_path / name))
+    os.unlink(tmp_path / "alive.sock")
+    with socket.socket(socket.AF_UNIX) as alive:
+        alive.bind(str(tmp_path / "alive.sock"))
+        alive.listen()
+        assert sweep_sockets(str(tmp_path)) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alive.sock", "other"]
