@@ -7,11 +7,12 @@ its deadline into it, so that verifiers neither queue nor look at a clock. Work 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from reward_service.records import LanguageFinding
+from reward_service.verdict_memory import VerdictMemory
 from sandbox.interface import Job, RunResult, Session
 
 R = TypeVar("R")
@@ -52,20 +53,28 @@ class Sandbox(Protocol):
         """The languages that this machine can run, by their canonical names."""
         ...
 
-    def run(self, job: Job, *, started: bool = False) -> AsyncGenerator[RunResult, None]:
+    def run(self, job: Job, *, started: bool = False, choose: Callable[[], Sequence[int]] | None = None) -> AsyncGenerator[RunResult, None]:
         """One result per input, in order, or a single one where the program does not compile; closing the iterator stops the job.
 
-        `started` says that the job goes on with work that has started, so that the deadline does not stop it any more.
+        `started` says that the job goes on with work that has started, so that the deadline does not stop it any more. `choose` is asked
+        when the job's turn has come: the places of the inputs to run, in this order; none ends it. A result's index is the input's place
+        in `job` all the same.
 
         Raises:
             NotScored: ours: no isolation here, not started before the deadline, or the runner was lost again and again.
         """
         ...
 
-    async def talk(self, conversation: Callable[[Talker, Talker], Awaitable[R]], *jobs: Job, started: bool = False) -> R:
+    async def talk(
+        self,
+        conversation: Callable[[Talker, Talker], Awaitable[R]],
+        *jobs: Job,
+        started: bool = False,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> R | None:
         """What a conversation with two running programs comes to; it is held anew, with programs started anew, where a runner is lost.
 
-        `started` says the same as in `run`.
+        `started` says the same as in `run`. `wanted` is asked when its turn has come; None where it no longer is.
 
         Raises:
             NotScored: ours: no isolation here, not started before the deadline, or the runner was lost again and again.
@@ -86,6 +95,15 @@ class LanguageJudge(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Economy:
+    """What is left out where a verdict is known without it. No grade depends on any of these."""
+
+    stop_early: bool = True  # at the first failure, where nobody asks for the share of tests passed
+    failed_first: bool = True  # begin with the tests that others failed
+    join: bool = True  # wait for the same program where it runs already, instead of running it beside itself
+
+
+@dataclass(frozen=True, slots=True)
 class Effects:
     """What one request may use, and the server's answer to what it lacks."""
 
@@ -93,3 +111,5 @@ class Effects:
     sandbox: Sandbox
     judge_language: LanguageJudge
     default_languages: tuple[str, ...] = ("python", "cpp")  # programming languages allowed where a reference names none
+    economy: Economy = Economy()
+    memory: VerdictMemory = field(default_factory=VerdictMemory)  # of verdicts, shared by all requests

@@ -147,6 +147,21 @@ class Settings(BaseSettings):
         60.0, gt=0, le=3600, description="Greatest `limits.compile_s` that a reference may ask for.", json_schema_extra={"unit": "s"}
     )
 
+    verdict_memory_bytes: int = Field(
+        128 * MIB,
+        ge=0,
+        le=64 * GIB,
+        description="Memory of verdicts of programs on tests, so that none runs twice; about 300 bytes each, 0 for none.",
+        json_schema_extra={"unit": "bytes"},
+    )
+    binaries_disk_bytes: int = Field(
+        2 * GIB,
+        ge=0,
+        le=1024 * GIB,
+        description="Compiled programs kept on disk, over restarts; the least recently used leave first, 0 for none.",
+        json_schema_extra={"unit": "bytes"},
+    )
+
     max_body_bytes: int = Field(
         256 * MIB, ge=1024, le=4 * GIB, description="Greatest body of a request, after decompression.", json_schema_extra={"unit": "bytes"}
     )

@@ -7,7 +7,7 @@ import contextlib
 import importlib.metadata
 import platform
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar, cast
 
@@ -21,6 +21,7 @@ from reward_service.records import JsonObject, LanguageFinding
 from reward_service.scoring.equivalence.compare import RULES_VERSION
 from reward_service.settings import Settings
 from reward_service.turns import Share, Turns
+from reward_service.verdict_memory import VerdictMemory
 from reward_service.workers import WorkerPool, WorkerStats
 from sandbox.interface import Job, RunnerLost, RunResult, Sandbox, SandboxUnavailable
 from sandbox.languages import canonical_language
@@ -33,6 +34,7 @@ RESULTS_KEPT = 32_768  # of workers' items: parsed references, comparisons, lang
 PROGRAM = "program"  # the kind of a sandbox's work, in tests
 PRIOR_S = {PROGRAM: 0.02, "judge_language": 0.01, "compare_answers": 0.005, "prepare_gold": 0.005}  # until something is known
 TOOL_WAIT_S = 10.0
+NOTHING_RAN_S = 2e-4  # a turn up to which found everything known already, and says nothing of what programs cost
 PACKAGES = ("math-verify", "sympy", "latex2sympy2-extended", "fasttext-predict")
 
 R = TypeVar("R")
@@ -67,6 +69,7 @@ class Machine:
         self.settings = settings
         self.workers = workers
         self.sandbox = sandbox
+        self.memory = VerdictMemory(settings.verdict_memory_bytes)
         self.worker_turns = Turns(workers.count + WORKERS_AHEAD)
         self.sandbox_turns = Turns(sandbox.slots)
         self.costs = Costs(PRIOR_S)
@@ -110,6 +113,7 @@ class Machine:
             sandbox=_BoundSandbox(self, share, start_by),
             judge_language=judge,
             default_languages=self.settings.languages,
+            memory=self.memory,
         )
 
     @property
@@ -155,6 +159,7 @@ def build_machine(settings: Settings) -> Machine:
             strict=settings.strict,
             cpp_standard=settings.cpp_standard,
             max_memory_bytes=settings.max_memory_bytes,
+            binaries_disk_bytes=settings.binaries_disk_bytes,
         )
     )
     return Machine(settings, WorkerPool(settings.workers, settings.worker_memory_bytes), sandbox, sandbox.notes)
@@ -225,13 +230,21 @@ class _BoundSandbox:
             raise NoSandbox(self._machine.sandbox_fault)
         return self._machine.sandbox.languages
 
-    async def run(self, job: Job, *, started: bool = False) -> AsyncGenerator[RunResult, None]:
+    async def run(
+        self, job: Job, *, started: bool = False, choose: Callable[[], Sequence[int]] | None = None
+    ) -> AsyncGenerator[RunResult, None]:
         """See `effects.Sandbox`. A job that is run again runs whole, since what an input sees may depend on its place in the job."""
         given = 0
         start_by = None if started else self._start_by
+        chosen: Sequence[int] | None = None
         for _ in range(RUNNER_LOSSES):
             async with self._turn(start_by, len(job.inputs)):
                 start_by = None  # it has started: from here on it is bounded by its own limits
+                if choose is not None and chosen is None:
+                    chosen = tuple(choose())
+                    job = replace(job, inputs=tuple(job.inputs[place] for place in chosen))
+                if chosen is not None and not chosen:
+                    return
                 try:
                     position = 0
                     async with contextlib.aclosing(self._attempt(job)) as results:
@@ -239,7 +252,7 @@ class _BoundSandbox:
                             position += 1
                             if position > given:
                                 given = position
-                                yield result
+                                yield result if chosen is None or result.index is None else replace(result, index=chosen[result.index])
                     if position >= given:
                         return
                 except RunnerLost:
@@ -247,7 +260,13 @@ class _BoundSandbox:
             self._machine.runner_losses += 1
         raise WorkerLost(f"the runner of a program was lost {RUNNER_LOSSES} times")
 
-    async def talk(self, conversation: Callable[[Talker, Talker], Awaitable[R]], *jobs: Job, started: bool = False) -> R:
+    async def talk(
+        self,
+        conversation: Callable[[Talker, Talker], Awaitable[R]],
+        *jobs: Job,
+        started: bool = False,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> R | None:
         """See `effects.Sandbox`."""
         start_by = None if started else self._start_by
         for _ in range(RUNNER_LOSSES):
@@ -255,6 +274,8 @@ class _BoundSandbox:
                 start_by = None  # it has started: from here on it is bounded by its own limits
                 if self._machine.sandbox_fault is not None:
                     raise NoSandbox(self._machine.sandbox_fault)
+                if not wanted():
+                    return None
                 try:
                     async with self._machine.sandbox.talk(*jobs) as (one, other):
                         return await conversation(one, other)
@@ -273,7 +294,9 @@ class _BoundSandbox:
             try:
                 yield
             finally:
-                costs.learn(PROGRAM, tests, time.monotonic() - started)
+                took = time.monotonic() - started
+                if took > NOTHING_RAN_S:
+                    costs.learn(PROGRAM, tests, took)
 
     async def _attempt(self, job: Job) -> AsyncGenerator[RunResult, None]:
         fault = self._machine.sandbox_fault

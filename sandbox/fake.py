@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import dataclasses
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
 from sandbox.interface import Job, RunResult, Status
 
@@ -67,10 +69,16 @@ class FakeSandbox:
     async def start(self) -> None:
         """Nothing to make ready."""
 
-    async def run(self, job: Job, *, started: bool = False) -> AsyncGenerator[RunResult, None]:
-        """The scripted results; one whose index is None ends the job."""
-        self.jobs.append(job)
-        for index in range(len(job.inputs)):
+    async def run(
+        self, job: Job, *, started: bool = False, choose: Callable[[], Sequence[int]] | None = None
+    ) -> AsyncGenerator[RunResult, None]:
+        """The scripted results; one whose index is None ends the job. What `choose` does stands in `reward_service.effects`."""
+        chosen = range(len(job.inputs)) if choose is None else choose()
+        if not chosen:
+            return
+        self.jobs.append(dataclasses.replace(job, inputs=tuple(job.inputs[place] for place in chosen)))
+        for index in chosen:
+            await asyncio.sleep(0)
             result = self._answer(job, index)
             self.results_taken += 1
             yield result

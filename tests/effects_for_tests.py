@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import dataclasses
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from reward_service.effects import Effects, R, Talker, Task
 from reward_service.errors import NotScored, WorkerLost
 from reward_service.records import LanguageFinding
 from sandbox.fake import FakeSandbox
 from sandbox.interface import Job, RunnerLost, RunResult, Sandbox
+
+Choose = Callable[[], Sequence[int]]
 
 
 class InlineWorkers:
@@ -32,7 +35,7 @@ class BrokenSandbox:
     def __init__(self, failure: NotScored | Exception) -> None:
         self.failure = failure
 
-    async def run(self, job: Job, *, started: bool = False) -> AsyncGenerator[RunResult, None]:
+    async def run(self, job: Job, *, started: bool = False, choose: Choose | None = None) -> AsyncGenerator[RunResult, None]:
         raise self.failure
         yield
 
@@ -48,12 +51,24 @@ class DirectSandbox:
     def languages(self) -> frozenset[str]:
         return self.backend.languages
 
-    async def run(self, job: Job, *, started: bool = False) -> AsyncGenerator[RunResult, None]:
+    async def run(self, job: Job, *, started: bool = False, choose: Choose | None = None) -> AsyncGenerator[RunResult, None]:
+        chosen = range(len(job.inputs)) if choose is None else choose()
+        if not chosen:
+            return
+        job = dataclasses.replace(job, inputs=tuple(job.inputs[place] for place in chosen))
         async with contextlib.aclosing(self.backend.run(job)) as results:
             async for result in results:
-                yield result
+                yield result if result.index is None else dataclasses.replace(result, index=chosen[result.index])
 
-    async def talk(self, conversation: Callable[[Talker, Talker], Awaitable[R]], *jobs: Job, started: bool = False) -> R:
+    async def talk(
+        self,
+        conversation: Callable[[Talker, Talker], Awaitable[R]],
+        *jobs: Job,
+        started: bool = False,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> R | None:
+        if not wanted():
+            return None
         for _ in range(5):
             try:
                 async with self.backend.talk(*jobs) as (one, other):

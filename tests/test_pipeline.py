@@ -146,9 +146,9 @@ async def test_a_slow_verdict_is_never_late_for_its_language_term() -> None:
         return LanguageFinding(True, {})
 
     class Noted(FakeSandbox):
-        async def run(self, job):  # type: ignore[no-untyped-def]
+        async def run(self, job, **given):  # type: ignore[no-untyped-def]
             order.append("program")
-            async for result in super().run(job):
+            async for result in super().run(job, **given):
                 yield result
 
     noted = Effects(given.workers, Noted(), judge_language)  # type: ignore[arg-type]
@@ -187,7 +187,7 @@ async def test_a_reference_that_is_killed_is_a_bad_reference() -> None:
 
 async def test_grades_leave_as_they_are_known() -> None:
     class Slow(FakeSandbox):
-        async def run(self, job):  # type: ignore[no-untyped-def]
+        async def run(self, job, **given):  # type: ignore[no-untyped-def]
             await asyncio.sleep(0.05)
             yield RunResult(0, Status.FINISHED, stdout=b"1")
             yield RunResult(1, Status.FINISHED, stdout=b"2")
@@ -202,7 +202,7 @@ async def test_closing_the_iterator_stops_the_work() -> None:
     started, stopped = asyncio.Event(), asyncio.Event()
 
     class Endless(FakeSandbox):
-        async def run(self, job):  # type: ignore[no-untyped-def]
+        async def run(self, job, **given):  # type: ignore[no-untyped-def]
             started.set()
             try:
                 await asyncio.sleep(60)

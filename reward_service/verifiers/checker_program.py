@@ -79,31 +79,35 @@ class CheckerProgram:
                 if not self._accepts(result):
                     raise BadReference(f"the checker does not accept the expected output of drawn test {place} ({result.status.value})")
 
-    async def judge(self, job: Job, tests: Sequence[ProgramTest], *, stop: bool) -> AsyncGenerator[Checked, None]:
-        """Run a candidate's job on its tests, and the checker on what it prints, one after the other so that neither waits for the other.
+    async def judge(
+        self, job: Job, tests: Sequence[ProgramTest], choose: Callable[[], Sequence[int]], *, started: bool, stop: bool
+    ) -> AsyncGenerator[Checked, None]:
+        """Run a candidate's job on the chosen tests, and the checker on what it prints, in turn so that neither waits for the other.
 
-        One finding per test in order, or a single one without an index where the candidate does not compile. `stop` says that nobody
-        asks beyond the first failure.
+        One finding per test, or a single one without an index where the candidate does not compile. `choose`, `started` and `stop` are
+        those of `DrawnTests.run`; `choose` is asked before each batch.
         """
-        at, size = 0, FIRST_BATCH
-        while at < len(tests):
-            held = await self._outputs(replace(job, inputs=job.inputs[at : at + size], seed=job.seed + at), at, stop)
+        size = FIRST_BATCH
+        while True:
+            held = await self._outputs(job, choose, size, started, stop)
+            if not held:
+                return
             async with contextlib.aclosing(self._checked(held, tests)) as findings:
                 async for finding in findings:
                     yield finding
-            if held[-1].index is None:
+            if held[-1].index is None or not choose():
                 return
-            at, size = at + len(held), size * GROWTH
+            size, started = size * GROWTH, True
 
-    async def _outputs(self, job: Job, first: int, stop: bool) -> list[RunResult]:
+    async def _outputs(self, job: Job, choose: Callable[[], Sequence[int]], size: int, started: bool, stop: bool) -> list[RunResult]:
         """What a candidate prints on its next inputs: as many as can be held, or up to its first failure."""
         held: list[RunResult] = []
-        size = 0
-        async with contextlib.aclosing(self._sandbox.run(job, started=first > 0)) as results:
+        printed = 0
+        async with contextlib.aclosing(self._sandbox.run(job, started=started, choose=lambda: choose()[:size])) as results:
             async for result in results:
-                held.append(result if result.index is None else replace(result, index=result.index + first))
-                size += len(result.stdout)
-                if size > HELD_BYTES or (stop and result.status is not Status.FINISHED):
+                held.append(result)
+                printed += len(result.stdout)
+                if printed > HELD_BYTES or (stop and result.status is not Status.FINISHED):
                     break
         return held
 

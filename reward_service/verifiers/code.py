@@ -6,8 +6,6 @@ Example: a Python block that prints the sum of its input, against `{"tests": [{"
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 
 from reward_service.effects import Effects
 from reward_service.errors import BadReference, LanguageUnavailable, NoSandbox
@@ -22,9 +20,11 @@ from reward_service.records import (
     TestStatus,
     Verdict,
 )
+from reward_service.scoring.programs.extract import without_idle_space
 from reward_service.scoring.programs.testcases import digest_test_set, draw_tests
 from reward_service.verifiers.base import GroupContext
 from reward_service.verifiers.code_findings import EXCERPT_CHARACTERS, DrawnTests, TestFinding, excerpt, shown
+from reward_service.verifiers.code_runs import ProgramRun
 from reward_service.verifiers.programs_by_call import LANGUAGE, AssertProgram, FunctionTests
 from reward_service.verifiers.programs_by_input import ProgramTests
 from sandbox.interface import RunResult, Status
@@ -52,7 +52,7 @@ class CodeVerifier:
         if reference.testset is not None:
             raise BadReference("a test set is named that nobody put in its place")
         allowed = _allowed(reference, effects)
-        return CodeJudge(await _drawn_tests(reference, context, effects), allowed, context)
+        return CodeJudge(await _drawn_tests(reference, context, effects), allowed, context, effects)
 
 
 async def _drawn_tests(reference: CodeReference, context: GroupContext, effects: Effects) -> DrawnTests:
@@ -62,7 +62,7 @@ async def _drawn_tests(reference: CodeReference, context: GroupContext, effects:
     drawn = draw_tests(len(reference.tests), reference.draw, context.group_id, digest, context.seed)
     if reference.function is not None:
         return await FunctionTests.prepare(reference, drawn, effects)
-    return await ProgramTests.prepare(reference, drawn, effects, context.fraction)
+    return await ProgramTests.prepare(reference, drawn, effects)
 
 
 def _allowed(reference: CodeReference, effects: Effects) -> frozenset[str]:
@@ -83,8 +83,9 @@ def _allowed(reference: CodeReference, effects: Effects) -> frozenset[str]:
 class CodeJudge:
     """Judges the programs of one group on the same drawn tests."""
 
-    def __init__(self, tests: DrawnTests, allowed: frozenset[str], context: GroupContext) -> None:
+    def __init__(self, tests: DrawnTests, allowed: frozenset[str], context: GroupContext, effects: Effects) -> None:
         self._tests = tests
+        self._effects = effects
         self._allowed = allowed
         self._context = context
 
@@ -94,15 +95,9 @@ class CodeJudge:
         language = canonical_language(final_answer.language)
         if language is None or language not in self._allowed:
             return self._verdict(final_answer.language, final_answer, [_not_allowed()])
-        findings = [finding async for finding in self._run(language, final_answer.source)]
-        return self._verdict(language, final_answer, findings)
-
-    async def _run(self, language: str, source: str) -> AsyncIterator[TestFinding]:
-        async with contextlib.aclosing(self._tests.run(language, source)) as findings:
-            async for finding in findings:
-                yield finding
-                if finding.status is not TestStatus.ACCEPTED and not self._context.fraction:
-                    return
+        source = without_idle_space(final_answer.source)
+        run = ProgramRun(self._tests, language, source, self._effects, self._context.detail, share=self._context.fraction)
+        return self._verdict(language, final_answer, await run.findings())
 
     def _verdict(self, language: str, block: CodeBlock, findings: list[TestFinding]) -> Verdict:
         passed = sum(finding.status is TestStatus.ACCEPTED for finding in findings)

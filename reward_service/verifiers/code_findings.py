@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,7 @@ class TestFinding:
     difference: Difference | Mismatch | None = None
     check: RunResult | None = None  # of a checker that is a program
     message: str = ""  # what the asserts said, or why an answer is none
+    lasting: bool = True  # False: the wall clock, and so the machine, had a part in it
 
 
 class DrawnTests(Protocol):
@@ -46,13 +47,33 @@ class DrawnTests(Protocol):
         """Their places in the reference's tests, ascending; never empty."""
         ...
 
-    def run(self, language: str, source: str) -> AsyncGenerator[TestFinding, None]:
-        """A finding per test, in order, or a single one where the program does not compile; closing the iterator stops the program.
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """A digest of each drawn test's own text, and of all that decides on it beside the program: checker, limits, what is called."""
+        ...
+
+    @property
+    def conditions(self) -> bytes:
+        """A digest of all that decides beside program and test whether it compiles."""
+        ...
+
+    def run(
+        self, language: str, source: str, choose: Callable[[], Sequence[int]], *, started: bool, stop: bool
+    ) -> AsyncGenerator[TestFinding, None]:
+        """A finding per chosen test, or a single one where the program does not compile; closing the iterator stops the program.
+
+        `choose` is asked when the program's turn has come, and maybe again: the places, in `drawn`, of the tests to run. `started` says
+        that its turn had come before; `stop` that nobody asks beyond the first failure.
 
         Raises:
             NotScored: ours.
         """
         ...
+
+
+def is_lasting(result: RunResult, cpu_s: float) -> bool:
+    """Whether a run's end says nothing of the machine's load: a stop by the wall clock, its CPU time not used, may."""
+    return result.status is not Status.TIME_LIMIT_EXCEEDED or result.cpu_s >= cpu_s
 
 
 def program_seed(source: str) -> int:

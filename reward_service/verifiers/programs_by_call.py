@@ -15,7 +15,7 @@ import importlib.util
 import json
 import marshal
 import secrets
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from reward_service.effects import Effects
@@ -25,7 +25,8 @@ from reward_service.scoring.programs import harness
 from reward_service.scoring.programs.harness import Driver
 from reward_service.scoring.programs.literals import Malformed, Mismatch, Value, compare_value, read_value, shown
 from reward_service.scoring.programs.testcases import encode_text
-from reward_service.verifiers.code_findings import STATUSES, TestFinding, program_seed
+from reward_service.verifiers.code_findings import STATUSES, TestFinding, is_lasting, program_seed
+from reward_service.verifiers.code_keys import Keys, keys_of
 from reward_service.verifiers.conversation import Ending, converse
 from sandbox.interface import Job, Limits, RunResult, Session, Status, TestInput
 
@@ -69,12 +70,14 @@ class FunctionTests:
         self,
         reference: CodeReference,
         drawn: tuple[int, ...],
-        tests: tuple[ProgramTest, ...],
+        keys: Keys,
         expected: tuple[Json, ...],
         effects: Effects,
     ) -> None:
-        self._reference, self._tests, self._expected, self._effects = reference, tests, expected, effects
-        self.drawn = drawn
+        self._reference, self._expected, self._effects = reference, expected, effects
+        self.drawn, self.keys, self.conditions = drawn, keys.tests, keys.conditions
+        self._tests = tuple(reference.tests[index] for index in drawn)
+        self._inputs: tuple[TestInput, ...] = ()
         self._tolerance = _tolerance(reference)
 
     @classmethod
@@ -86,36 +89,39 @@ class FunctionTests:
             NotScored: ours.
         """
         assert reference.function is not None
-        tests = tuple(reference.tests[index] for index in drawn)
-        expected = tuple([await _read_json(test.stdout) for test in tests])
+        expected = tuple([await _read_json(reference.tests[index].stdout) for index in drawn])
         if any(_too_deep(value) for value in expected):
             raise BadReference("an expected value is nested too deep")
         if reference.prelude:
             await _try_alone(reference.prelude, "", reference.function, reference, effects)
-        return cls(reference, drawn, tests, expected, effects)
+        return cls(reference, drawn, await keys_of(reference, drawn), expected, effects)
 
-    async def run(self, language: str, source: str) -> AsyncGenerator[TestFinding, None]:
+    async def run(
+        self, language: str, source: str, choose: Callable[[], Sequence[int]], *, started: bool, stop: bool
+    ) -> AsyncGenerator[TestFinding, None]:
         """See `DrawnTests`."""
         reference = self._reference
         assert reference.function is not None
-        inputs = tuple(TestInput(encode_text(test.stdin), _result_bytes(test) + FRAME_BYTES) for test in self._tests)
+        if not self._inputs:
+            self._inputs = tuple(TestInput(encode_text(test.stdin), _result_bytes(test) + FRAME_BYTES) for test in self._tests)
         limit = max(map(_result_bytes, self._tests))
         program = harness.call_program(driver_text(Driver.CALL), reference.prelude, source, reference.function, limit)
         limits = reference.limits
-        job = Job(LANGUAGE, program, inputs, Limits(limits.cpu_s, limits.memory_bytes, limits.compile_s), program_seed(source))
-        async with contextlib.aclosing(self._effects.sandbox.run(job)) as results:
+        job = Job(LANGUAGE, program, self._inputs, Limits(limits.cpu_s, limits.memory_bytes, limits.compile_s), program_seed(source))
+        async with contextlib.aclosing(self._effects.sandbox.run(job, started=started, choose=choose)) as results:
             async for result in results:
                 finding = await self._find(result)
-                yield finding
+                yield replace(finding, lasting=is_lasting(result, limits.cpu_s))
                 if finding.index is None:
                     return
 
     async def _find(self, result: RunResult) -> TestFinding:
         answer = replace(result, stdout=b"")
-        if result.index is None or result.stdout[:1] == b"S":
-            why = result.stdout[1:] or result.stderr
-            return TestFinding(None, TestStatus.COMPILE_ERROR, replace(answer, index=None, stderr=why[:4096]))
+        if result.index is None:
+            return TestFinding(None, TestStatus.COMPILE_ERROR, answer)
         index = self.drawn[result.index]
+        if result.stdout[:1] == b"S":
+            return TestFinding(index, TestStatus.COMPILE_ERROR, replace(answer, stderr=result.stdout[1:4097]))
         if result.status is not Status.FINISHED or not result.stdout:
             return TestFinding(index, _STATUSES[result.status], answer)
         try:
@@ -183,8 +189,9 @@ class AssertProgram:
 
     drawn = (0,)
 
-    def __init__(self, reference: CodeReference, effects: Effects) -> None:
+    def __init__(self, reference: CodeReference, keys: Keys, effects: Effects) -> None:
         self._reference, self._effects = reference, effects
+        self.keys, self.conditions = keys.tests, keys.conditions
 
     @classmethod
     async def prepare(cls, reference: CodeReference, effects: Effects) -> AssertProgram:
@@ -196,45 +203,50 @@ class AssertProgram:
         """
         assert reference.asserts is not None
         await _try_alone(reference.prelude, reference.asserts, reference.entry_point, reference, effects)
-        return cls(reference, effects)
+        return cls(reference, await keys_of(reference, cls.drawn), effects)
 
-    async def run(self, language: str, source: str) -> AsyncGenerator[TestFinding, None]:
-        """See `DrawnTests`. A stop by the wall clock may be the machine's doing: tried once more, with more patience."""
-        ending = await self._talk(source)
-        if ending.late:
-            ending = await self._talk(source, patience=2, started=True)
+    async def run(
+        self, language: str, source: str, choose: Callable[[], Sequence[int]], *, started: bool, stop: bool
+    ) -> AsyncGenerator[TestFinding, None]:
+        """See `DrawnTests`. A stop by the wall clock may be the machine's doing: tried once more, alone and with more patience."""
+        ending = await self._talk(source, choose, started=started)
+        if ending is not None and ending.late:
+            ending = await self._talk(source, choose, started=True, alone=True)
+        if ending is None:
+            return
         result = replace(ending.result, index=0, stdout=b"")
+        lasting = not ending.late and is_lasting(result, self._reference.limits.cpu_s)
         if ending.passed:
             yield TestFinding(0, TestStatus.ACCEPTED, result)
         elif ending.status is TestStatus.COMPILE_ERROR:
-            yield TestFinding(None, ending.status, replace(result, index=None, stderr=ending.message.encode()))
+            yield TestFinding(0, ending.status, replace(result, stderr=ending.message.encode()))
         else:
-            yield TestFinding(0, ending.status or _STATUSES[result.status], result, message=ending.message)
+            yield TestFinding(0, ending.status or _STATUSES[result.status], result, message=ending.message, lasting=lasting)
 
-    async def _talk(self, source: str, *, patience: int = 1, started: bool = False) -> Ending:
+    async def _talk(self, source: str, choose: Callable[[], Sequence[int]], *, started: bool, alone: bool = False) -> Ending | None:
         reference, nonce = self._reference, secrets.token_hex(16)
         assert reference.asserts is not None
         theirs = harness.candidate_program(reference.prelude, source)
         ours = harness.asserts_program(nonce, reference.prelude, reference.asserts, reference.entry_point)
         own = _asserts_limits(reference)
         limits = reference.limits
+        patience = 2 if alone else 1
         candidate_s, asserts_s = patience * (2 * limits.cpu_s + 2), patience * (2 * own.cpu_s + 2)
         net_s = candidate_s + asserts_s + 2  # theirs, should ours fail: both boxes live as long as the conversation
+        bounds = Limits(limits.cpu_s, limits.memory_bytes, limits.compile_s, wall_s=net_s)
         jobs = (
-            _talker(
-                theirs, Limits(limits.cpu_s, limits.memory_bytes, limits.compile_s, wall_s=net_s), program_seed(source), Driver.CANDIDATE
-            ),
-            _talker(ours, replace(own, wall_s=net_s + 2), _seed_of(reference), Driver.ASSERTS),
+            _talker(theirs, bounds, program_seed(source), Driver.CANDIDATE, alone),
+            _talker(ours, replace(own, wall_s=net_s + 2), _seed_of(reference), Driver.ASSERTS, alone),
         )
 
         async def conversation(candidate: Session | RunResult, asserts: Session | RunResult) -> Ending:
             return await converse(candidate, asserts, nonce, candidate_s, asserts_s)
 
-        return await self._effects.sandbox.talk(conversation, *jobs, started=started)
+        return await self._effects.sandbox.talk(conversation, *jobs, started=started, wanted=lambda: bool(choose()))
 
 
-def _talker(program: str, limits: Limits, seed: int, driver: Driver) -> Job:
-    return Job(LANGUAGE, program, (TestInput(b"", TALK_BYTES),), limits, seed, driver_files(driver))
+def _talker(program: str, limits: Limits, seed: int, driver: Driver, alone: bool) -> Job:
+    return Job(LANGUAGE, program, (TestInput(b"", TALK_BYTES),), limits, seed, driver_files(driver), alone=alone)
 
 
 def _asserts_limits(reference: CodeReference) -> Limits:

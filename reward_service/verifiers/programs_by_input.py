@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 
 from reward_service.effects import Effects
 from reward_service.records import CodeReference, OutputChecker, ProgramChecker, ProgramTest, TestStatus
 from reward_service.scoring.programs.checkers import Difference, compare_output
 from reward_service.scoring.programs.testcases import encode_text
-from reward_service.verifiers.checker_program import CheckerProgram
-from reward_service.verifiers.code_findings import STATUSES, TestFinding, program_seed
+from reward_service.verifiers.checker_program import CHECKER_LIMITS, CheckerProgram
+from reward_service.verifiers.code_findings import STATUSES, TestFinding, is_lasting, program_seed
+from reward_service.verifiers.code_keys import Keys, keys_of
 from sandbox.interface import Job, Limits, RunResult, Status, TestInput
 
 OUTPUT_BYTES = 8_388_608  # cap of a program's output, or twice the expected output and 64 KiB more, whichever is more
@@ -25,12 +27,14 @@ class ProgramTests:
     """The drawn inputs of a program and the outputs that are expected."""
 
     def __init__(
-        self, reference: CodeReference, drawn: tuple[int, ...], effects: Effects, program: CheckerProgram | None, fraction: bool
+        self, reference: CodeReference, drawn: tuple[int, ...], keys: Keys, effects: Effects, program: CheckerProgram | None
     ) -> None:
-        self._reference, self.drawn, self._effects, self._program, self._fraction = reference, drawn, effects, program, fraction
+        self._reference, self.drawn, self._effects, self._program = reference, drawn, effects, program
+        self.keys, self.conditions = keys.tests, keys.conditions
+        self._inputs: tuple[TestInput, ...] = ()
 
     @classmethod
-    async def prepare(cls, reference: CodeReference, drawn: tuple[int, ...], effects: Effects, fraction: bool) -> ProgramTests:
+    async def prepare(cls, reference: CodeReference, drawn: tuple[int, ...], effects: Effects) -> ProgramTests:
         """Prove a checker that is a program on the expected outputs.
 
         Raises:
@@ -40,42 +44,47 @@ class ProgramTests:
         if isinstance(reference.checker, ProgramChecker):
             program = CheckerProgram(reference.checker, effects)
             await program.prove([reference.tests[index] for index in drawn], _output_bytes)
-        return cls(reference, drawn, effects, program, fraction)
+        return cls(reference, drawn, await keys_of(reference, drawn), effects, program)
 
-    def run(self, language: str, source: str) -> AsyncGenerator[TestFinding, None]:
+    def run(
+        self, language: str, source: str, choose: Callable[[], Sequence[int]], *, started: bool, stop: bool
+    ) -> AsyncGenerator[TestFinding, None]:
         """See `DrawnTests`."""
+        if not self._inputs:
+            self._inputs = tuple(TestInput(encode_text(test.stdin), _output_bytes(test)) for test in self._tests)
         limits = self._reference.limits
-        inputs = tuple(TestInput(encode_text(test.stdin), _output_bytes(test)) for test in self._tests)
-        job = Job(language, source, inputs, Limits(limits.cpu_s, limits.memory_bytes, limits.compile_s), program_seed(source))
-        return self._compared(job) if self._program is None else self._checked(job)
+        job = Job(language, source, self._inputs, Limits(limits.cpu_s, limits.memory_bytes, limits.compile_s), program_seed(source))
+        return self._compared(job, choose, started) if self._program is None else self._checked(job, choose, started, stop)
 
     @property
     def _tests(self) -> list[ProgramTest]:
         return [self._reference.tests[index] for index in self.drawn]
 
-    async def _compared(self, job: Job) -> AsyncGenerator[TestFinding, None]:
+    async def _compared(self, job: Job, choose: Callable[[], Sequence[int]], started: bool) -> AsyncGenerator[TestFinding, None]:
         """Findings of a checker that compares on this side."""
         checker, tests = self._reference.checker, self._tests
         assert not isinstance(checker, ProgramChecker)
-        async with contextlib.aclosing(self._effects.sandbox.run(job)) as results:
+        async with contextlib.aclosing(self._effects.sandbox.run(job, started=started, choose=choose)) as results:
             async for result in results:
                 if result.index is None:
                     yield TestFinding(None, TestStatus.COMPILE_ERROR, result)
                     return
-                yield await _judge(checker, tests[result.index], self.drawn[result.index], result)
+                finding = await _judge(checker, tests[result.index], self.drawn[result.index], result)
+                yield replace(finding, lasting=is_lasting(result, job.limits.cpu_s))
 
-    async def _checked(self, job: Job) -> AsyncGenerator[TestFinding, None]:
+    async def _checked(self, job: Job, choose: Callable[[], Sequence[int]], started: bool, stop: bool) -> AsyncGenerator[TestFinding, None]:
         """Findings of a checker that is a program."""
         assert self._program is not None
-        async with contextlib.aclosing(self._program.judge(job, self._tests, stop=not self._fraction)) as found:
+        async with contextlib.aclosing(self._program.judge(job, self._tests, choose, started=started, stop=stop)) as found:
             async for checked in found:
-                result = checked.result
+                result, check = checked.result, checked.check
                 index = None if result.index is None else self.drawn[result.index]
-                if checked.check is None:
-                    yield TestFinding(index, STATUSES[result.status], result)
+                lasting = is_lasting(result, job.limits.cpu_s) and (check is None or is_lasting(check, CHECKER_LIMITS.cpu_s))
+                if index is None or check is None:
+                    yield TestFinding(index, STATUSES[result.status], result, lasting=lasting)
                     continue
                 status = TestStatus.ACCEPTED if checked.accepted else TestStatus.WRONG_ANSWER
-                yield TestFinding(index, status, result, check=checked.check)
+                yield TestFinding(index, status, result, check=check, lasting=lasting)
 
 
 def _output_bytes(test: ProgramTest) -> int:

@@ -22,7 +22,7 @@ from reward_service.verifiers.code import CodeVerifier
 from sandbox.fake import FakeSandbox
 from sandbox.interface import Job, Limits, RunResult, Status
 from sandbox.namespaces.backend import NamespacesConfig, NamespacesSandbox
-from tests.effects_for_tests import effects
+from tests.effects_for_tests import Choose, DirectSandbox, effects
 
 ROWS = [json.loads(line) for line in (Path(__file__).parents[1] / "cases" / "checker_programs.jsonl").read_text().splitlines()]
 BOUNDS = bounds_of(Settings())
@@ -30,23 +30,11 @@ KATTIS = ProgramChecker("cpp", CheckerProtocol.KATTIS, "check.cc", (("check.cc",
 CANDIDATE = CodeBlock("python", "CANDIDATE")
 
 
-class Deadlined:
-    """A real sandbox as a request sees it."""
-
-    def __init__(self, backend: NamespacesSandbox) -> None:
-        self._backend = backend
-        self.languages = backend.languages
-
-    async def run(self, job: Job, *, started: bool = False) -> AsyncGenerator[RunResult, None]:
-        async for result in self._backend.run(job):
-            yield result
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def boxed() -> AsyncIterator[Deadlined]:
+async def boxed() -> AsyncIterator[DirectSandbox]:
     backend = NamespacesSandbox(NamespacesConfig(slots=2, python=sys.executable))
     await backend.start()
-    yield Deadlined(backend)
+    yield DirectSandbox(backend)
     await backend.close()
 
 
@@ -73,7 +61,7 @@ async def found(reference: CodeReference, block: CodeBlock, sandbox: object) -> 
 @pytest.mark.compiler
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("row", [pytest.param(row, id=row["id"]) for row in ROWS])
-async def test_rows(row: Any, boxed: Deadlined, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rows(row: Any, boxed: DirectSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checker_program, "CHECKER_LIMITS", Limits(cpu_s=1.0, memory_bytes=1 << 28, compile_s=60.0))
     reference = read_test_set(json.dumps({"tests": [row["test"]], "checker": row["checker"]}).encode(), BOUNDS)
     printed = row["got"].encode("utf-8", "surrogateescape")
@@ -90,7 +78,7 @@ class Scripted(FakeSandbox):
     def __init__(self, check: Callable[[Job, int], RunResult] | None = None, **options: Any) -> None:
         super().__init__(lambda job, index: self._result(job, index), **options)
         self._check = check or self._compared
-        self.candidates: list[tuple[int, int, bool]] = []  # (inputs, seed, started)
+        self.candidates: list[tuple[int, bool]] = []  # (inputs, started)
         self.checks: list[tuple[int, bool]] = []
 
     def _result(self, job: Job, index: int) -> RunResult:
@@ -103,13 +91,19 @@ class Scripted(FakeSandbox):
         right = given.stdin.startswith(given.files["answer"])
         return RunResult(index, Status.RUNTIME_ERROR, exit_code=42 if right else 43, stderr=b"said so")
 
-    async def run(self, job: Job, *, started: bool = False) -> AsyncGenerator[RunResult, None]:
+    async def run(self, job: Job, *, started: bool = False, choose: Choose | None = None) -> AsyncGenerator[RunResult, None]:
+        known = len(self.jobs)
+        async for result in super().run(job, started=started, choose=choose):
+            if len(self.jobs) > known:
+                known = len(self.jobs)
+                self._note(self.jobs[-1], started)
+            yield result
+
+    def _note(self, job: Job, started: bool) -> None:
         if job.source == "CHECKER":
             self.checks.append((len(job.inputs), started))
         else:
-            self.candidates.append((len(job.inputs), job.seed, started))
-        async for result in super().run(job, started=started):
-            yield result
+            self.candidates.append((len(job.inputs), started))
 
 
 def numbered(count: int, wrong: frozenset[int] = frozenset()) -> tuple[ProgramTest, ...]:
@@ -152,16 +146,15 @@ async def test_outputs_are_looked_at_in_growing_batches_that_end_at_the_first_fa
     verdict = await judged(reference, CANDIDATE, sandbox)
     assert verdict.brief["first_failure"] == {"index": 30, "status": "wrong_answer"}
     assert verdict.brief["tests_run"] == 31
-    assert [count for count, _, _ in sandbox.candidates] == [4, 16, 64]
-    first = sandbox.candidates[0][1]
-    assert [seed - first for _, seed, _ in sandbox.candidates] == [0, 4, 20]  # an input's seed does not depend on the batches
+    assert [count for count, _ in sandbox.candidates] == [4, 16, 64]
+    assert len({job.seed for job in sandbox.jobs if job.source != "CHECKER"}) == 1  # an input's seed does not depend on the batches
 
 
 async def test_what_has_started_is_no_more_bound_by_the_deadline() -> None:
     sandbox = Scripted()
     await judged(CodeReference(numbered(6), KATTIS), CANDIDATE, sandbox)
     assert sandbox.checks == [(6, False), (4, True), (2, True)]
-    assert [started for _, _, started in sandbox.candidates] == [False, True]
+    assert [started for _, started in sandbox.candidates] == [False, True]
 
 
 async def test_a_fraction_counts_every_test() -> None:
@@ -175,7 +168,7 @@ async def test_outputs_that_are_held_are_bounded(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(checker_program, "HELD_BYTES", 100)  # two outputs of 90
     monkeypatch.setattr(checker_program, "BATCH_BYTES", 600)  # two outputs with input and answer
     sandbox = Scripted()
-    verdict = await judged(CodeReference(tuple(ProgramTest("x" * 90, "x" * 90) for _ in range(9)), KATTIS), CANDIDATE, sandbox)
+    verdict = await judged(CodeReference(tuple(ProgramTest(f"{n:090}", f"{n:090}") for n in range(9)), KATTIS), CANDIDATE, sandbox)
     assert verdict.correctness == 1.0
     assert [count for count, _ in sandbox.checks] == [2, 2, 2, 2, 1] * 2
 
@@ -215,7 +208,7 @@ async def test_a_checker_in_a_language_that_is_missing_here_is_the_servers_fault
 
 async def test_a_checker_that_compiles_no_more_is_no_verdict() -> None:
     sandbox = Scripted()
-    sandbox._check = lambda job, index: sandbox._compared(job, index) if len(sandbox.checks) == 1 else RunResult(None, Status.COMPILE_ERROR)
+    sandbox._check = lambda job, index: sandbox._compared(job, index) if len(sandbox.jobs) == 1 else RunResult(None, Status.COMPILE_ERROR)
     with pytest.raises(WorkerLost):
         await judged(CodeReference(numbered(3), KATTIS), CANDIDATE, sandbox)
 

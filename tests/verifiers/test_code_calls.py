@@ -246,19 +246,19 @@ async def test_a_reference_that_cannot_be_prepared_is_bad_before_any_program_run
 
 async def test_a_conversation_that_was_too_slow_is_held_once_more_whatever_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a program does after it has started must not leave it without a verdict."""
-    starts: list[bool] = []
+    starts: list[tuple[bool, bool]] = []
 
     class Recording(DirectSandbox):
-        async def talk(self, conversation: Any, *jobs: Job, started: bool = False) -> Any:
-            starts.append(started)
-            return await super().talk(conversation, *jobs, started=started)
+        async def talk(self, conversation: Any, *jobs: Job, started: bool = False, wanted: Any = lambda: True) -> Any:
+            starts.append((started, jobs[0].alone))
+            return await super().talk(conversation, *jobs, started=started, wanted=wanted)
 
     async def slow(*_: object) -> Ending:
         return Ending(status=TestStatus.TIME_LIMIT_EXCEEDED, late=True)
 
     monkeypatch.setattr(programs_by_call, "converse", slow)
     verdict = await judged(Recording(boxes(saying(b"L"), passing)), ASSERTS, PROGRAM)
-    assert starts == [False, True]
+    assert starts == [(False, False), (True, True)]
     assert verdict.brief["first_failure"] == {"index": 0, "status": "time_limit_exceeded"}
 
 

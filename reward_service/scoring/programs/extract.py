@@ -52,3 +52,15 @@ def _language(info: str) -> str | None:
 def _without_indent(body: str, spaces: int) -> str:
     """The body with up to `spaces` spaces taken off the start of each line."""
     return re.sub(rf"\n {{1,{spaces}}}+", "\n", "\n" + body)[1:] if spaces else body
+
+
+def without_idle_space(source: str) -> str:
+    """The program without white space that no compiler looks at, so that two programs that differ in nothing else are one.
+
+    White space at ends of lines goes where no string or continued line can reach over one; blank lines at the end always do.
+    """
+    lines = [line.rstrip(" \t") for line in source.split("\n")]
+    if any(mark in source for mark in ('"""', "'''", 'R"')) or any(line.endswith("\\") for line in lines):
+        text = source.rstrip("\n")
+        return source if text.endswith("\\") else text + "\n"
+    return "\n".join(lines).rstrip("\n") + "\n"
