@@ -26,7 +26,7 @@ _COMPILED = f"{mounts.WORKING_FOLDER}/main"
 class Request:
     """One test as the supervisor was asked to run it; the fields of `wire.REQUEST`."""
 
-    __slots__ = ("index", "cpu_s", "wall_s", "memory_bytes", "output_bytes", "processes", "disk_bytes", "disk_inodes", "files")
+    __slots__ = ("cpu_s", "disk_bytes", "disk_inodes", "files", "index", "memory_bytes", "output_bytes", "processes", "wall_s")
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Program:
     `data_bytes` is RLIMIT_DATA where no cgroup bounds memory, -1 for none.
     """
 
-    __slots__ = ("kind", "command", "arguments", "data_bytes", "code", "main")
+    __slots__ = ("arguments", "code", "command", "data_bytes", "kind", "main")
 
     def __init__(self, kind: str, command: tuple[str, ...] = (), arguments: tuple[str, ...] = (), data_bytes: int = -1) -> None:
         self.kind = kind
@@ -131,7 +131,6 @@ def limits(request: Request, program: Program) -> list[tuple[int, int, int]]:
     found = [
         (resource.RLIMIT_CPU, cpu, cpu),
         (resource.RLIMIT_FSIZE, size, size),
-        (resource.RLIMIT_CORE, 1, 1),  # with 0 a core_pattern that is a pipe would still be fed
         (resource.RLIMIT_NOFILE, 256, 256),  # also bounds what may be in flight through sockets, which is counted per user
         (_RLIMIT_SIGPENDING, 1024, 1024),
         (_RLIMIT_MSGQUEUE, 65536, 65536),

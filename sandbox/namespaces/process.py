@@ -26,6 +26,7 @@ from sandbox.namespaces.cgroups import CellCgroup, Cgroups
 
 _CODE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _START_S = 30.0
+_FOREVER_S = 1e9
 _MESSAGE_BYTES = 65536
 _DIAGNOSTICS_BYTES = 65536
 
@@ -72,14 +73,26 @@ class Channel:
             self._on_readable()
         return not self.ended
 
-    async def receive(self) -> bytes:
-        """The next message. Raises RunnerLost where the other side is gone."""
+    async def receive(self, within_s: float) -> bytes:
+        """The next message. Raises TimeoutError, and RunnerLost where the other side is gone."""
+        if not self._messages:
+            timer = self._loop.call_later(within_s, self._expire)  # far cheaper than a task that waits, once per test
+            try:
+                await self._arrival()
+            finally:
+                timer.cancel()
+        return self._messages.popleft()
+
+    async def _arrival(self) -> None:
         while not self._messages:
             if self.ended:
                 raise RunnerLost("the supervisor's channel closed")
             self._waiter = self._loop.create_future()
             await self._waiter
-        return self._messages.popleft()
+
+    def _expire(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(TimeoutError())
 
     def send(self, message: bytes, descriptors: list[int]) -> None:
         """Send one message with descriptors. Raises RunnerLost."""
@@ -203,7 +216,7 @@ class Zygote:
         os.close(order)
         self._channel = Channel(ours)
         try:
-            await asyncio.wait_for(self._channel.receive(), _START_S)
+            await self._channel.receive(_START_S)
         except (TimeoutError, RunnerLost) as error:
             said = self.said()
             await self.close()
@@ -217,7 +230,7 @@ class Zygote:
     async def _listen(self, channel: Channel) -> None:
         with contextlib.suppress(RunnerLost):
             while True:
-                message = json.loads(await channel.receive())
+                message = json.loads(await channel.receive(_FOREVER_S))
                 future = self._ended.pop(message["ended"], None)
                 if future is not None and not future.done():
                     future.set_result(message["status"])
@@ -256,7 +269,7 @@ class Zygote:
         try:
             with theirs:
                 self._channel.send(str(number).encode(), [theirs.fileno()])
-            await asyncio.wait_for(channel.receive(), _START_S)
+            await channel.receive(_START_S)
         except (TimeoutError, RunnerLost) as error:
             channel.close()
             raise RunnerLost(f"no cell: {self.said()}") from error

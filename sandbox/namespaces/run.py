@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -19,7 +18,8 @@ DIAGNOSTIC_BYTES = 65536
 LOAD_SLACK_BYTES = 268_435_456  # what a supervisor may use while it loads a program, beyond the program's own limit
 _OUTPUT_SLACK_BYTES = 8_388_608  # collected output is charged to the writer, but not to its limit; so is its standard error
 _DATA_HEADROOM_BYTES = 67_108_864  # what a warm interpreter has mapped already, where RLIMIT_DATA bounds memory
-_PIPELINE = 2  # tests handed over at a time: the next starts while the last is looked at
+_PIPELINE = 4  # tests handed over at a time: the next starts while the last is looked at
+_LOOK_S = 0.2  # how often a program that is being loaded is looked at
 _CELL_DIED = 1 << 16
 
 Reply = tuple[int, int, int, float, float, float, float, int]
@@ -92,17 +92,13 @@ class CellRun:
 
     async def _loaded(self, cpu_s: float) -> bytes:
         """The supervisor's answer. Raises TimeoutError where it used up its CPU time, or the wall clock's net of 2 * cpu_s + 2 seconds."""
-        receive = asyncio.ensure_future(self._cell.channel.receive())
         give_up = time.monotonic() + 2 * cpu_s + 2
-        try:
-            while True:
-                done, _ = await asyncio.wait({receive}, timeout=0.2)
-                if done:
-                    return receive.result()
+        while True:
+            try:
+                return await self._cell.channel.receive(_LOOK_S)
+            except TimeoutError:
                 if self._cell.cpu_s() > cpu_s or time.monotonic() > give_up:
-                    raise TimeoutError
-        finally:
-            receive.cancel()
+                    raise
 
     async def tests(self, job: Job, first: int, stderr_bytes: int = STDERR_BYTES) -> AsyncGenerator[RunResult, None]:
         """Results from input `first` on, the next test already handed over while one is looked at. Raises RunnerLost."""
@@ -156,7 +152,7 @@ class CellRun:
         """What the supervisor says of a test's end. Raises RunnerLost."""
         group = self._cell.group
         try:
-            reply = REPLY.unpack(await asyncio.wait_for(self._cell.channel.receive(), job.limits.net_s + 60))
+            reply = REPLY.unpack(await self._cell.channel.receive(job.limits.net_s + 60))
         except TimeoutError as error:
             raise RunnerLost("the supervisor does not answer") from error
         except RunnerLost:

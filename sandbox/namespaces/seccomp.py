@@ -1,6 +1,7 @@
 """System-call filters as classic BPF, built from tables. Pure.
 
-Two programs, because installing one costs time in proportion to its length and happens once per test for the second:
+Two programs, because installing one costs time in proportion to its length (half a microsecond an instruction, and the kernel tries every
+call number on it) and happens once per test for the second:
 `cell_filter` is installed once in a cell's supervisor and forbids what neither it nor a candidate needs; `candidate_filter` is installed in
 each test's process right before the candidate's code and forbids the rest: what the supervisor itself needed to make namespaces.
 
@@ -135,6 +136,10 @@ def cell_filter(machine: str) -> bytes:
     program.append(_when(_PERSONALITY[column], query))
     program += [_refuse_flag(numbers[column], argument, flag) for numbers, argument, flag in _HUGE_PAGES.values()]
     program.append(_refuse_values(_PRCTL[column], _ARG0_AT, (_PR_SCHED_CORE,), errno.EPERM))
+    for numbers, argument in _KILL_CALLS.values():
+        program.append(_fatal_to_init(numbers[column], _ARG0_AT + 8 * argument))
+    program.append(_refuse_values(_SETRLIMIT[column], _ARG0_AT, (_RLIMIT_CORE,), errno.EPERM))
+    program.append(_refuse_pair(_PRLIMIT[column], _ARG1_AT, _RLIMIT_CORE, _ARG2_AT))
     program += [_answer(numbers[column], _ERRNO) for numbers in (_SYNC, _SYNCFS)]  # `done`, and nothing of it: no disk is theirs
     return b"".join([*program, _op(_RET, _ALLOW)])
 
@@ -149,10 +154,6 @@ def candidate_filter(machine: str, *, memory: bool = True, cpu: bool = True) -> 
     program = [_op(_LOAD, _NUMBER_AT), *[_answer(number, _KILL_PROCESS) for number in _for(machine, _KILL_IN_TEST)]]
     flags = [_op(_LOAD, _ARG0_AT), _op(_JSET, _NAMESPACE_FLAGS, 0, 1), _op(_RET, _KILL_PROCESS), _op(_RET, _ALLOW)]
     program.append(_when(_CLONE[column], flags))
-    for numbers, argument in _KILL_CALLS.values():
-        program.append(_fatal_to_init(numbers[column], _ARG0_AT + 8 * argument))
-    program.append(_refuse_values(_SETRLIMIT[column], _ARG0_AT, (_RLIMIT_CORE,), errno.EPERM))
-    program.append(_refuse_pair(_PRLIMIT[column], _ARG1_AT, _RLIMIT_CORE, _ARG2_AT))
     if not memory:
         program += [_answer(number, _ERRNO | errno.ENOSYS) for number in _for(machine, _REFUSE_UNCOUNTED)]
     if not cpu:

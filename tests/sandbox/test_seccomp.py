@@ -83,7 +83,7 @@ def test_test_filter(name: str, number: int, args: tuple[int, ...], wanted: int)
     ],
 )  # fmt: skip
 def test_what_a_program_may_not_do_to_itself(name: str, number: int, args: tuple[int, ...], wanted: int) -> None:
-    assert run(seccomp.candidate_filter("x86_64"), number, args) == wanted
+    assert run(seccomp.cell_filter("x86_64"), number, args) == wanted
 
 
 def test_what_no_cgroup_counts_is_refused() -> None:
