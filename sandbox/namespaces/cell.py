@@ -16,6 +16,7 @@ import select
 import signal
 import sys
 import time
+import types
 import warnings
 from _socket import socket
 
@@ -41,6 +42,12 @@ class Prepared:
         self.filters = {kind: system.Filter(seccomp.candidate_filter(machine, memory=kind[0], cpu=kind[1])) for kind in kinds}
         self.speed = accounting.Speed()
         self.loop = launch.Loop() if os.path.exists(launch.LIBRARY) else None
+        self.main: types.ModuleType | None = None
+
+    def settle(self) -> None:
+        """What is left to do once all modules are there; called by the frame that forks cells."""
+        # below a program lie that frame's and those of start and serve, then run, _call and exec, or _compiled_turn, serve and the call
+        self.main = child.prepare_interpreter(child.frames() - 1 + 2 + 3)
 
 
 class Cell:
@@ -140,8 +147,8 @@ class Cell:
         _import_named(source)
         if "numpy" in sys.modules and b"random" in source:
             __import__("numpy.random")  # it is loaded when first used, which would be in every test
-        # _load and this call end before a test starts; run and _call lie below the program instead
-        self._program.main = child.prepare_interpreter(child.frames() - 2 + 3, self._program.arguments)
+        sys.argv += self._program.arguments
+        self._program.main = self._prepared.main
         child.seed_random(seed)
         return None
 

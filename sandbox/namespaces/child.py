@@ -166,8 +166,8 @@ def _compile(command: tuple[str, ...]) -> None:
     os._exit(0)
 
 
-def prepare_interpreter(depth: int, arguments: tuple[str, ...]) -> types.ModuleType:
-    """Make this interpreter look as a program finds it, before tests are forked: a page written here is not copied in every test.
+def prepare_interpreter(depth: int) -> types.ModuleType:
+    """Make this interpreter look as a program finds it, before anything is forked: a page written here is not copied in every test.
 
     `depth` is how many frames of ours lie below the program's; a bare run starts at depth one. Returns the program's `__main__`.
     """
@@ -176,7 +176,7 @@ def prepare_interpreter(depth: int, arguments: tuple[str, ...]) -> types.ModuleT
     main = types.ModuleType("__main__")
     main.__dict__.update({"__file__": PYTHON_PROGRAM, "__builtins__": builtins, "__cached__": None})
     sys.modules["__main__"] = main
-    sys.argv = [PYTHON_PROGRAM, *arguments]
+    sys.argv = [PYTHON_PROGRAM]
     sys.path.insert(0, mounts.PROGRAM_FOLDER)
     sys.setrecursionlimit(1000 + depth)
     return main

@@ -83,8 +83,6 @@ def _warm(config: dict[str, object]) -> None:
     system.set_default_thread_stack(8 << 20)
     soft = resource.getrlimit(resource.RLIMIT_STACK)[1]
     resource.setrlimit(resource.RLIMIT_STACK, (soft, soft))
-    gc.collect()
-    gc.freeze()
     gc.disable()
 
 
@@ -151,6 +149,9 @@ def _serve(control: socket, uid: int, gid: int, prepared, cell, system) -> None:
     )
     poller = select.poll()
     poller.register(control, select.POLLIN)
+    prepared.settle()
+    gc.collect()
+    gc.freeze()
     control.send(json.dumps({"ready": True, "python": sys.version.split()[0]}).encode())
     cells: dict[int, tuple[int, int]] = {}  # pidfd -> (pid, the owner's number)
     while True:
