@@ -275,3 +275,56 @@ def test_the_machine_of_the_settings() -> None:
     machine = build_machine(Settings(workers=3, sandbox_slots=5))
     assert (machine.workers.count, machine.sandbox.slots) == (3, 5)
     assert machine.readiness()["ready"] is False
+
+
+async def test_which_inputs_run_is_asked_when_the_turn_has_come_and_once() -> None:
+    machine = await started(FakeSandbox(slots=1))
+    given = machine.effects("a", soon())
+    asked: list[str] = []
+
+    def choose() -> list[int]:
+        asked.append("asked")
+        return [2, 0]
+
+    async with contextlib.aclosing(given.sandbox.run(JOB)) as holding:
+        await anext(holding)
+        waiting = asyncio.create_task(collect(given.sandbox.run(JOB, choose=choose)))
+        await asyncio.sleep(0.01)
+        assert asked == []
+    assert [result.index for result in await waiting] == [2, 0]
+    assert asked == ["asked"]
+
+
+async def collect(results: AsyncGenerator[RunResult, None]) -> list[RunResult]:
+    return [result async for result in results]
+
+
+async def test_chosen_inputs_keep_their_places_over_lost_runners() -> None:
+    lost: list[int] = []
+
+    class Dying(FakeSandbox):
+        async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
+            for index, given in enumerate(job.inputs):
+                if given.stdin == b"3" and not lost:
+                    lost.append(index)
+                    raise RunnerLost("killed")
+                yield RunResult(index, Status.FINISHED, given.stdin)
+
+    machine = await started(Dying())
+    run = machine.effects("a", soon()).sandbox.run(JOB, choose=lambda: [2, 3, 0])
+    assert [(result.index, result.stdout) async for result in run] == [(2, b"2"), (3, b"3"), (0, b"0")]
+    assert lost == [1]
+
+
+async def test_nothing_runs_where_nothing_is_chosen_or_wanted() -> None:
+    sandbox = FakeSandbox()
+    machine = await started(sandbox)
+    sandbox.jobs.clear()
+    given = machine.effects("a", soon())
+    assert [result async for result in given.sandbox.run(JOB, choose=lambda: [])] == []
+
+    async def never(one: object, other: object) -> None:
+        raise AssertionError
+
+    assert await given.sandbox.talk(never, JOB, JOB, wanted=lambda: False) is None
+    assert sandbox.jobs == []
