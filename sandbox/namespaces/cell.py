@@ -320,7 +320,8 @@ def start(control: socket, outer_uid: int, outer_gid: int, prepared: Prepared) -
         with open("/proc/sys/user/max_user_namespaces", "w") as file:
             file.write("0")  # nobody in here makes another user namespace, whatever the filter says
         system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
-        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))  # with 0 a core_pattern that is a pipe would still be fed; nobody can change it
+        core = 0 if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0 else 1
+        resource.setrlimit(resource.RLIMIT_CORE, (core, core))  # with 0 a core_pattern that is a pipe would still be fed; nobody can change it
         prepared.cell_filter.install()
         Cell(control, prepared).serve()
     except (BrokenPipeError, ConnectionResetError):
