@@ -18,7 +18,6 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from sandbox.interface import RunnerLost, SandboxUnavailable
@@ -129,12 +128,12 @@ class ZygoteConfig:
 class Cell:
     """One program's supervisor, seen from the service."""
 
-    def __init__(self, channel: Channel, ended: asyncio.Future[int], group: CellCgroup | None, retire: Callable[[Cell], None]) -> None:
+    def __init__(self, zygote: Zygote, channel: Channel, ended: asyncio.Future[int], group: CellCgroup | None) -> None:
+        self._zygote = zygote
         self.channel = channel
         self.pid = channel.peer_pid
         self.ended = ended
         self.group = group
-        self._retire = retire
 
     def cpu_s(self) -> float:
         """CPU seconds of the supervisor itself, 0.0 once it is gone."""
@@ -153,7 +152,11 @@ class Cell:
     def close(self) -> None:
         """Kill it; its cgroup is used again once all of it is gone."""
         self.kill()
-        self._retire(self)
+        self._zygote.retire(self)
+
+    def loaded(self) -> None:
+        """Its program is loaded: now is the time to fork the next cell, which would have been in the way before."""
+        self._zygote.refill()
 
     async def gone(self) -> None:
         """Wait until the kernel has ended all of its processes."""
@@ -240,16 +243,17 @@ class Zygote:
 
     async def spawn(self) -> Cell:
         """A fresh cell, forked ahead where one is left. Raises RunnerLost."""
-        try:
-            while self._spares:
-                cell = self._spares.popleft()
-                if self.alive and cell.channel.is_open():  # a zygote's channel closes before its cells are killed
-                    return cell
-                cell.close()
-            return await self._fork()
-        finally:
-            if self._refill is None or self._refill.done():
-                self._refill = asyncio.create_task(self._keep_spares())
+        while self._spares:
+            cell = self._spares.popleft()
+            if self.alive and cell.channel.is_open():  # a zygote's channel closes before its cells are killed
+                return cell
+            cell.close()
+        return await self._fork()
+
+    def refill(self) -> None:
+        """Fork spare cells in the background."""
+        if self._refill is None or self._refill.done():
+            self._refill = asyncio.create_task(self._keep_spares())
 
     async def _keep_spares(self) -> None:
         with contextlib.suppress(RunnerLost):  # the next program's own fork says so to somebody who can act on it
@@ -283,7 +287,7 @@ class Zygote:
             except OSError as error:
                 channel.close()
                 raise RunnerLost(f"no cgroup for a cell: {error}") from error
-        return Cell(channel, ended, group, self._retire)
+        return Cell(self, channel, ended, group)
 
     @staticmethod
     def _admit(cgroups: Cgroups, pid: int) -> CellCgroup:
@@ -291,7 +295,8 @@ class Zygote:
         group.admit(pid)
         return group
 
-    def _retire(self, cell: Cell) -> None:
+    def retire(self, cell: Cell) -> None:
+        """Use its cgroup again once nothing of it is left."""
         task = asyncio.create_task(self._bury(cell))
         self._burials.add(task)
         task.add_done_callback(self._burials.discard)

@@ -56,6 +56,12 @@ class CellRun:
 
     async def load(self, kind: str, program: bytes | Binary, file: str, command: tuple[str, ...], job: Job) -> str | None:
         """Hand over the program; the text of the error where it cannot be loaded (its own fault). Raises RunnerLost."""
+        try:
+            return await self._load(kind, program, file, command, job)
+        finally:
+            self._cell.loaded()
+
+    async def _load(self, kind: str, program: bytes | Binary, file: str, command: tuple[str, ...], job: Job) -> str | None:
         group, limits = self._cell.group, job.limits
         if self._slot.cores:
             os.sched_setaffinity(self._cell.pid, self._slot.cores)
