@@ -14,17 +14,16 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from sandbox import languages
-from sandbox.interface import Job, Limits, RunResult, SandboxUnavailable, Status, TestInput
+from sandbox.interface import Job, RunResult, SandboxUnavailable, Status, TestInput
 from sandbox.namespaces import launch, mounts, system
 from sandbox.namespaces.cgroups import Cgroups
 from sandbox.namespaces.compiler import CppCompiler
 from sandbox.namespaces.conversation import Conversation
 from sandbox.namespaces.process import Zygote, ZygoteConfig
-from sandbox.namespaces.run import DIAGNOSTIC_BYTES, Binary, CellRun, Slot
+from sandbox.namespaces.run import DIAGNOSTIC_BYTES, Binary, CellRun, Slot, starved
 
 _PRELOAD = ("random", "collections", "math", "itertools", "functools", "heapq", "bisect", "re", "string", "typing", "operator")
 
-_STARVED_SHARE = 0.05  # of the wall time without a core, above which a stop by the wall clock says more about the machine
 _OPEN_FILES = 65_536
 _PACKAGES = "/runtime/packages"
 _IMPORTS_NUMPY = re.compile(r"^[ \t]*(?:import|from)[ \t]+(?:numpy|scipy|pandas)\b", re.MULTILINE)
@@ -210,7 +209,7 @@ class NamespacesSandbox:
                 return
             async with contextlib.aclosing(self._run_tests(job, program, slot)) as results:
                 async for result in results:
-                    if result.status is Status.TIME_LIMIT_EXCEEDED and _starved(result, job.limits):
+                    if result.status is Status.TIME_LIMIT_EXCEEDED and starved(result, job.limits):
                         result = await self._again_alone(job, program, result)
                     yield result
         finally:
@@ -310,11 +309,6 @@ def _raise_open_files() -> None:
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _starved(result: RunResult, limits: Limits) -> bool:
-    """Whether the wall clock stopped a program that lacked a core, and not one that slept."""
-    return result.cpu_s < limits.cpu_s and result.wall_s >= limits.net_s and result.waited_s >= _STARVED_SHARE * result.wall_s
 
 
 def _interpreter(python: str) -> tuple[str, str, str]:

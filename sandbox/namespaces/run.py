@@ -21,6 +21,7 @@ _DATA_HEADROOM_BYTES = 67_108_864  # what a warm interpreter has mapped already,
 _PIPELINE = 4  # tests handed over at a time: the next starts while the last is looked at
 _LOOK_S = 0.2  # how often a program that is being loaded is looked at
 _CELL_DIED = 1 << 16
+_STARVED_SHARE = 0.05  # of the wall time without a core, above which a stop by the wall clock says more about the machine
 
 Reply = tuple[int, int, int, float, float, float, float, int]
 
@@ -216,6 +217,11 @@ def _status(
     if b"MemoryError" in stderr or b"std::bad_alloc" in stderr:
         return Status.MEMORY_LIMIT_EXCEEDED
     return Status.RUNTIME_ERROR
+
+
+def starved(result: RunResult, limits: Limits) -> bool:
+    """Whether the wall clock stopped a program that lacked a core, and not one that slept."""
+    return result.cpu_s < limits.cpu_s and result.wall_s >= limits.net_s and result.waited_s >= _STARVED_SHARE * result.wall_s
 
 
 def memory_file(data: bytes) -> int:
