@@ -75,12 +75,18 @@ class Settings(BaseSettings):
     host: str = Field(
         "127.0.0.1",
         min_length=1,
-        description="Address to listen on. Without `key` it must be a loopback address.",
+        description="Address to listen on. Without `key` and `keys_file` it must be a loopback address.",
         json_schema_extra={"unit": "address"},
     )
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
     key: SecretStr | None = Field(
         None, description="The key that clients send as `Authorization: Bearer KEY`. Without one the service answers on loopback only."
+    )
+    keys_file: str | None = Field(
+        None,
+        min_length=1,
+        description="JSON file of several keys with weight, quota and expiry (docs/operations.md), read again when it changes.",
+        json_schema_extra={"unit": "path"},
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least severe log lines that are written.")
 
@@ -182,6 +188,20 @@ class Settings(BaseSettings):
     max_rollouts: int = Field(
         65_536, ge=1, le=10_000_000, description="Rollouts in flight; beyond: 429. A single request with more of them: 413."
     )
+    max_queue_s: float = Field(
+        600.0,
+        gt=0,
+        le=86_400,
+        description="Estimated seconds of work, per worker process and per sandbox slot, that may wait; beyond: 429.",
+        json_schema_extra={"unit": "s"},
+    )
+    answer_memory_bytes: int = Field(
+        256 * MIB,
+        ge=0,
+        le=64 * GIB,
+        description="Answers to requests with a `request_id`, kept for ten minutes for repetitions; the oldest leave first.",
+        json_schema_extra={"unit": "bytes"},
+    )
     testset_folder: str = Field(
         default_factory=_testset_folder,
         min_length=1,
@@ -236,8 +256,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.key is None and not is_loopback(self.host):
-            raise ValueError(f"without a key the service listens on loopback only: set {ENVIRONMENT_PREFIX}KEY, or host to 127.0.0.1")
+        if self.key is None and self.keys_file is None and not is_loopback(self.host):
+            raise ValueError(
+                f"without a key the service listens on loopback only: set {ENVIRONMENT_PREFIX}KEY or {ENVIRONMENT_PREFIX}KEYS_FILE, "
+                "or host to 127.0.0.1"
+            )
         if self.max_held_bytes < self.max_body_bytes:
             raise ValueError("max_held_bytes must be at least max_body_bytes")
         if self.default_deadline_s > self.max_deadline_s:

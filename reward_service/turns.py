@@ -1,8 +1,8 @@
 """A fair, bounded gate: flows share the slots by weight, their requests take turns, and the shortest goes first.
 
-Three levels, each in virtual time (start-time fair queueing, Goyal, Vin and Cheng 1996, with the clock of an ideal processor-sharing server):
+Three levels, each in virtual time (start-time fair queueing, Goyal, Vin and Cheng 1996, by the clock of an ideal server that is shared):
 
-- a *flow* (a key and a class of priority) gets slot time in proportion to its weight, whatever number of requests it has;
+- a *flow* (a key and a class of priority) gets slot time in proportion to its weight, however many requests it has;
 - a flow's *requests* (each a `Share`) get the same, and whichever would be done first goes first: a single completion goes before the next
   item of a batch of thousands, and the batch is never starved by singles;
 - a request's items are served shortest first.
@@ -27,7 +27,7 @@ _STALE = 64  # entries of a heap that may be out of date before it is built anew
 
 
 class Share:
-    """One request's share of the machine: the flow that it belongs to, and how long it has waited (`waiting_s`: while anything of it did)."""
+    """One request's share of the machine: its flow, and for how long anything of it has waited (`waiting_s`)."""
 
     __slots__ = ("flow", "lines", "waiting_s", "weight")
 

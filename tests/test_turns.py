@@ -249,11 +249,13 @@ def test_within_a_flow_the_shortest_request_goes_first_and_none_starves() -> Non
 
         log.clear()
         batch = [asyncio.ensure_future(hold(turns, "batch", log)) for _ in range(5)]
+        singles = []
         for number in range(200):
-            asyncio.ensure_future(hold(turns, f"single{number}", log))
+            singles.append(asyncio.ensure_future(hold(turns, f"single{number}", log)))
             await asyncio.sleep(0)
         await asyncio.gather(*batch)
         assert log.count("batch") == 5
+        await asyncio.gather(*singles)
 
     run(test)
 

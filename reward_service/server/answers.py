@@ -13,7 +13,7 @@ import msgspec
 from pydantic import BaseModel
 
 from reward_service.errors import RewardServiceError
-from reward_service.records import Grade, Group, GroupSummary, Outcome, Terms
+from reward_service.records import Grade, GroupSummary, Outcome, Terms
 from reward_service.scoring.scheme import Scheme
 from reward_service.server.json_text import replace_surrogates
 
@@ -135,22 +135,17 @@ def end_line(grades: Iterable[Grade], groups: Sequence[GroupSummary], scheme: Sc
 
 
 def whole_answer(
-    groups: Sequence[Group],
-    encoded: Mapping[tuple[str, str], bytes],
-    summaries: Sequence[GroupSummary],
-    scheme: Scheme,
-    service: Mapping[str, object],
+    encoded: Iterable[bytes], summaries: Sequence[GroupSummary], scheme: Scheme, service: Mapping[str, object]
 ) -> Iterator[bytes]:
-    """The JSON answer in pieces of about CHUNK_BYTES, grades in the order of the request."""
+    """The JSON answer in pieces of about CHUNK_BYTES, of encoded grades in the order of the request."""
     buffer = bytearray(b'{"grades":[')
     separator = b""
-    for group in groups:
-        for rollout in group.rollouts:
-            buffer += separator + encoded[group.group_id, rollout.rollout_id]
-            separator = b","
-            if len(buffer) >= CHUNK_BYTES:
-                yield bytes(buffer)
-                buffer.clear()
+    for grade in encoded:
+        buffer += separator + grade
+        separator = b","
+        if len(buffer) >= CHUNK_BYTES:
+            yield bytes(buffer)
+            buffer.clear()
     buffer += b"]," + encode(_rest(summaries, scheme, service))[1:]
     yield bytes(buffer)
 

@@ -162,7 +162,7 @@ class _DrainingServer(uvicorn.Server):
 def _report(service: Service) -> None:
     """Say at start-up what an operator must know."""
     log = structlog.get_logger()
-    if service.key is None:
+    if service.keys.open:
         log.warning("no key is set: the service answers on loopback only, and everybody on this machine", host=service.settings.host)
     readiness = service.readiness()
     if readiness["ready"]:

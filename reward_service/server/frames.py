@@ -33,6 +33,9 @@ class _Head:
     detail: DetailLevel
     deadline_s: float
     groups: int
+    priority: str
+    request_id: str | None
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class _GroupHead:
 def to_frames(request: GradeRequest) -> Iterator[bytes]:
     """The frames of a request, in order; HEADER and payload of each are one piece of bytes."""
     frame = _framer()
-    yield frame(b"H", _Head(request.scheme, request.detail, request.deadline_s, len(request.groups)))
+    yield frame(b"H", _head_of_request(request))
     for group in request.groups:
         yield frame(b"G", _head_of(group))
         if isinstance(group.reference, CodeReference):
@@ -165,7 +168,7 @@ class Assembler:
         head = self._head
         if head is None or head.groups != len(self._groups):
             raise RewardServiceError("frames of a request are missing")
-        return GradeRequest(tuple(self._groups), head.scheme, head.detail, head.deadline_s)
+        return GradeRequest(tuple(self._groups), head.scheme, head.detail, head.deadline_s, head.priority, head.request_id, head.digest)
 
     def _finish_group(self) -> None:
         head, self._open = self._open, None
@@ -178,6 +181,11 @@ class Assembler:
             raise RewardServiceError("a frame of a group without its reference")
         self._groups.append(Group(head.group_id, head.task, reference, tuple(self._rollouts), head.prompt, head.language))
         self._rollouts = []
+
+
+def _head_of_request(request: GradeRequest) -> _Head:
+    stated = (request.scheme, request.detail, request.deadline_s, len(request.groups))
+    return _Head(*stated, request.priority, request.request_id, request.digest)
 
 
 def _head_of(group: Group) -> _GroupHead:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import collections
-import contextlib
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from dataclasses import replace
+from collections.abc import Coroutine, Sequence
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from reward_service.errors import Cancelled
-from reward_service.pipeline import grade_groups, summarize
-from reward_service.records import Grade, Group, Outcome, Reason
-from reward_service.server.admission import Ticket
-from reward_service.server.answers import HEARTBEAT, encode_grade, end_line, grade_line, service_fields, whole_answer
+from reward_service.records import Grade
+from reward_service.server.admission import ROLLOUTS, Ticket, check_quota
 from reward_service.server.bodies import Body, check_headers, receive_into
+from reward_service.server.estimates import estimate, total
+from reward_service.server.keys import Account
 from reward_service.server.logs import NOTES
 from reward_service.server.requests import GradeRequest
+from reward_service.server.runs import Run
 from reward_service.server.service import Service
 
-HEARTBEAT_S = 5.0
-TURN_GRADES = 64  # after that many grades in a row the event loop gets its turn
 STREAM_TYPE = "application/x-ndjson"
 JSON_TYPE = "application/json"
 
@@ -31,9 +27,10 @@ JSON_TYPE = "application/json"
 class GradingResponse(Response):
     """Reads the request itself, so that room is taken before a byte is read and given back after the last one is sent."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, account: Account) -> None:
         super().__init__()
         self._service = service
+        self._account = account
         self._arrived_s = asyncio.get_running_loop().time()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +41,8 @@ class GradingResponse(Response):
         """
         headers = Headers(scope=scope)
         settings, stages = self._service.settings, self._service.metrics.stage_seconds
-        with self._service.admission.enter() as ticket, Body(check_headers(headers, settings.max_body_bytes)) as body:
+        encoding = check_headers(headers, settings.max_body_bytes)
+        with self._service.admission.enter(self._account, _length(headers)) as ticket, Body(encoding) as body:
             try:
                 with stages.labels("receive").time():
                     await receive_into(body, receive, settings.max_body_bytes, settings.body_wait_s, ticket.hold_bytes)
@@ -58,15 +56,14 @@ class GradingResponse(Response):
             request = await self._service.read(body)
             if body.file is not None:
                 await asyncio.to_thread(body.close)  # not held while grading, and not freed by the event loop
-        ticket.hold_rollouts(request.rollouts)
-        async with self._service.test_sets.lease(request.groups) as groups:
-            await self._grade(replace(request, groups=tuple(groups)), stream, send, notes)
-
-    async def _grade(self, request: GradeRequest, stream: bool, send: Send, notes: dict[str, object]) -> None:
-        stages = self._service.metrics.stage_seconds
-        run = Run(self._service, request, self._arrived_s + request.deadline_s)
+        notes.update(groups=len(request.groups), rollouts=request.rollouts)
+        if request.request_id is not None:
+            notes["request_id"] = request.request_id
+        run = self._run(request, ticket)
         with stages.labels("grade").time():
-            async with run:
+            async with run.listening():
+                await asyncio.wait({run.opened})
+                run.opened.result()
                 if stream:
                     await self._send_stream(run, send)
                 else:
@@ -74,110 +71,57 @@ class GradingResponse(Response):
         if not stream:
             with stages.labels("answer").time():
                 await self._send_whole(run, send)
-        notes.update(groups=len(request.groups), rollouts=request.rollouts, **run.counts())
+        notes.update(run.counts())
+
+    def _run(self, request: GradeRequest, ticket: Ticket) -> Run:
+        """The work on a request: its own, or under a `request_id` that of an earlier one."""
+
+        def start(known: Sequence[Grade] = ()) -> Run:
+            return self._start(request, ticket.another(), known)
+
+        if request.request_id is None:
+            return start()
+        return self._service.repeats.run(self._account.name, request.request_id, request.digest, start)
+
+    def _start(self, request: GradeRequest, room: Ticket, known: Sequence[Grade]) -> Run:
+        """Take room for the work and begin it.
+
+        Raises:
+            NoRoom: 429.
+        """
+        costs = estimate(request.groups, request.scheme, self._service.machine)
+        try:
+            room.hold(ROLLOUTS, request.rollouts)
+            for resource, seconds in total(request.groups, costs).items():
+                room.hold(resource, seconds)
+            check_quota(self._account, request.rollouts)
+        except BaseException:
+            room.close()
+            raise
+        run = Run(self._service, request, self._arrived_s, self._service.share(self._account, request.priority), room, known)
+        run.costs_per_rollout(costs)
+        return run
 
     async def _send_stream(self, run: Run, send: Send) -> None:
         await send(_start(STREAM_TYPE, [(b"x-accel-buffering", b"no")]))
         async for lines in run.lines():
             await send({"type": "http.response.body", "body": lines, "more_body": True})
-        request = run.request
-        end = end_line(run.grades, summarize(request.groups, run.grades), request.scheme, self._service_fields())
-        await send({"type": "http.response.body", "body": end})
+        await send({"type": "http.response.body", "body": run.end_line()})
 
     async def _send_whole(self, run: Run, send: Send) -> None:
-        request = run.request
-        summaries = summarize(request.groups, run.grades)
+        chunks = run.whole_answer()
+        first, second = next(chunks), next(chunks, None)
+        if second is None:
+            await send(_start(JSON_TYPE, [(b"content-length", str(len(first)).encode())]))
+            await send({"type": "http.response.body", "body": first})
+            return
         await send(_start(JSON_TYPE))
-        for chunk in whole_answer(request.groups, run.encoded, summaries, request.scheme, self._service_fields()):
+        for chunk in (first, second):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        for chunk in chunks:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": b""})
-
-    def _service_fields(self) -> dict[str, object]:
-        return service_fields(self._service.machine.versions(), asyncio.get_running_loop().time() - self._arrived_s)
-
-
-class Run:
-    """The grading of one request as an async context manager: grades come in while it is entered."""
-
-    def __init__(self, service: Service, request: GradeRequest, start_by: float) -> None:
-        self.request = request
-        self.grades: list[Grade] = []
-        self.encoded: dict[tuple[str, str], bytes] = {}
-        self._service = service
-        self._start_by = start_by
-        self._tasks = {group.group_id: group.task for group in request.groups}
-        self._fresh: list[bytes] = []
-        self._news = asyncio.Event()
-        self._pump: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Run:
-        self._pump = asyncio.create_task(self._grade())
-        self._service.running(self._pump)
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        if self._pump is not None:
-            self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
-
-    async def finished(self) -> None:
-        """Return once every rollout has its grade."""
-        if self._pump is not None:
-            await self._pump
-
-    async def lines(self) -> AsyncIterator[bytes]:
-        """Lines of the stream: grades the moment they are known, a heartbeat every HEARTBEAT_S seconds."""
-        loop = asyncio.get_running_loop()
-        beat = loop.time() + HEARTBEAT_S
-        while self._pump is not None and not (self._pump.done() and not self._fresh):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(beat):
-                    await self._news.wait()
-            self._news.clear()
-            lines, self._fresh = self._fresh, []
-            if loop.time() >= beat:
-                lines.append(HEARTBEAT)
-                beat = loop.time() + HEARTBEAT_S
-            if lines:
-                yield b"".join(lines)
-        await self.finished()
-
-    def counts(self) -> dict[str, int]:
-        """How many rollouts have which outcome."""
-        return dict(collections.Counter(grade.outcome.value for grade in self.grades))
-
-    async def _grade(self) -> None:
-        request = self.request
-        effects = self._service.machine.effects(self._service.next_share(), self._start_by)
-        try:
-            async with contextlib.aclosing(grade_groups(request.groups, request.scheme, effects, request.detail)) as grades:
-                async for grade in grades:
-                    self._take(grade)
-                    if len(self.grades) % TURN_GRADES == 0:
-                        await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            if not self._service.cut:
-                raise
-            for grade in self._cancelled():
-                self._take(grade)
-        finally:
-            self._news.set()
-
-    def _take(self, grade: Grade) -> None:
-        encoded = encode_grade(grade)
-        self.grades.append(grade)
-        self.encoded[grade.group_id, grade.rollout_id] = encoded
-        self._fresh.append(grade_line(encoded))
-        self._news.set()
-        self._service.metrics.count_grade(self._tasks[grade.group_id], grade)
-
-    def _cancelled(self) -> Iterator[Grade]:
-        """Grades of what the server's stop cut off."""
-        for group in self.request.groups:
-            for rollout in group.rollouts:
-                if (group.group_id, rollout.rollout_id) not in self.encoded:
-                    yield _unscored(group, rollout.rollout_id)
 
 
 def wants_stream(accept: str) -> bool:
@@ -189,8 +133,10 @@ def wants_stream(accept: str) -> bool:
     return False
 
 
-def _unscored(group: Group, rollout_id: str) -> Grade:
-    return Grade(group.group_id, rollout_id, Outcome.UNSCORED, None, None, None, {"reason": Reason.CANCELLED.value})
+def _length(headers: Headers) -> int:
+    """The length of the body that the headers state; 0 where they state none."""
+    length = headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 19 else 0
 
 
 def _start(media: str, headers: list[tuple[bytes, bytes]] | None = None) -> dict[str, object]:

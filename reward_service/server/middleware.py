@@ -74,7 +74,7 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
         assert isinstance(error, RequestError)
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
         if isinstance(error, NoRoom):
-            metrics.shed.labels(error.cause).inc()
+            metrics.shed.labels(error.cause, request.scope.get(NOTES, {}).get("key", "")).inc()
             headers = {"Retry-After": str(error.retry_after_s)}
         request.scope.get(NOTES, {}).update(pointer=error.pointer, reason=error.message)
         return JSONResponse(body_of(error), error.status, headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,12 +38,18 @@ from reward_service.server.refusals import MAX_ERRORS, MAX_POINTER_CHARACTERS, R
 
 @dataclass(frozen=True, slots=True)
 class GradeRequest:
-    """A request to grade, whole and valid. `deadline_s` counts from the request's arrival."""
+    """A request to grade, whole and valid. `deadline_s` counts from the request's arrival.
+
+    `digest` is the SHA-256 of its plain body, where it has a `request_id`.
+    """
 
     groups: tuple[Group, ...]
     scheme: Scheme
     detail: DetailLevel
     deadline_s: float
+    priority: str = "train"
+    request_id: str | None = None
+    digest: str = ""
 
     @property
     def rollouts(self) -> int:
@@ -65,7 +72,8 @@ def read_request(data: bytes | memoryview, bounds: Bounds) -> GradeRequest:
     except ValidationError as error:
         raise refused_by(error, schema.TASKS) from None
     del value
-    return _request(body, bounds)
+    request = _request(body, bounds)
+    return request if body.request_id is None else replace(request, digest=hashlib.sha256(data).hexdigest())
 
 
 def read_test_set(data: bytes | memoryview, bounds: Bounds) -> CodeReference:
@@ -105,6 +113,8 @@ def _request(body: schema.GradeBody, bounds: Bounds) -> GradeRequest:
         scheme=scheme,
         detail=DetailLevel(body.detail),
         deadline_s=bounds.default_deadline_s if body.deadline_s is None else float(body.deadline_s),
+        priority=body.priority,
+        request_id=body.request_id,
     )
 
 

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from reward_service.server.admission import check_key
 from reward_service.server.answers import AnswerModel, RefusalModel
 from reward_service.server.grading import GradingResponse
+from reward_service.server.keys import Account
+from reward_service.server.logs import NOTES
 from reward_service.server.openapi import GRADE_EXTRA
 from reward_service.server.pages import api_page
 from reward_service.server.service import Service
@@ -19,12 +20,14 @@ router = APIRouter()
 REFUSED = {
     400: "No JSON object: damaged, not UTF-8, NaN, a key twice in an object.",
     401: "The key is missing or wrong.",
+    403: "The key has expired.",
     408: "The client stopped sending its body.",
+    409: "The `request_id` belongs to another body, which came within the last ten minutes.",
     413: "The body, or the number of rollouts, is above this server's maximum.",
     415: "Another content type or content encoding than the known ones.",
-    422: "A field is unknown, missing, of a wrong type, out of range, or not yet supported; the pointer names it.",
+    422: "A field is unknown, missing, of a wrong type, or out of range; the pointer names it.",
     424: "References name test sets that are not here; `missing` lists them. Upload these and repeat.",
-    429: "The server is full: come back after `Retry-After` seconds.",
+    429: "The server is full, or the key has had its share or quota: come back after `Retry-After` seconds.",
     503: "The server is stopping: come back after `Retry-After` seconds.",
 }
 
@@ -39,22 +42,26 @@ async def service_of(request: Request) -> Service:  # not `def`, which FastAPI w
 ServiceOf = Annotated[Service, Depends(service_of)]
 
 
-async def with_key(request: Request, service: ServiceOf) -> None:
-    """Let in whoever has the key; before anything of the body is read."""
-    check_key(request.headers.get("authorization"), service.key)
+async def with_key(request: Request, service: ServiceOf) -> Account:
+    """Let in whoever has a key; before anything of the body is read."""
+    account = service.keys.find(request.headers.get("authorization"))
+    request.scope.get(NOTES, {})["key"] = account.name
+    return account
+
+
+AccountOf = Annotated[Account, Depends(with_key)]
 
 
 @router.post(
     "/v1/grade",
-    dependencies=[Depends(with_key)],
     response_model=AnswerModel,
     responses={status: {"model": RefusalModel, "description": text} for status, text in REFUSED.items()},
     openapi_extra=GRADE_EXTRA,
     summary="Grade groups of rollouts",
 )
-async def grade(service: ServiceOf) -> Response:
+async def grade(service: ServiceOf, account: AccountOf) -> Response:
     """One grade per rollout in the request's order; with `Accept: application/x-ndjson` a line per grade the moment it is known."""
-    return GradingResponse(service)
+    return GradingResponse(service, account)
 
 
 @router.get("/v1/capacity", dependencies=[Depends(with_key)], responses={401: {"model": RefusalModel, "description": REFUSED[401]}})

@@ -22,7 +22,7 @@ from reward_service.scoring.language_codes import model_label
 from reward_service.scoring.programs.harness import is_entry_point
 from reward_service.server.bounds import Bounds
 from reward_service.server.checker_schema import CheckerModel, CheckerSpec
-from reward_service.server.wire import TAG, NotYet, Wire, bounds_in, one_of
+from reward_service.server.wire import TAG, Wire, bounds_in, one_of
 
 MAX_ID_CHARACTERS = 1024
 MAX_ANSWERS = 256
@@ -72,12 +72,6 @@ def _known_language(code: str) -> str:
     if label is None:
         raise PydanticCustomError("unknown_language", "must be the ISO 639 code of a language that the model lid.176 knows")
     return label
-
-
-def _not_yet_priority(value: str) -> str:
-    if value != "train":
-        raise PydanticCustomError("not_yet_supported", "not yet supported by this server: it treats all requests as `train`")
-    return value
 
 
 def _test_text(value: object) -> str:
@@ -323,6 +317,6 @@ class GradeBody(Wire):
     groups: Annotated[list[Annotated[AnyGroupModel, Discriminator("task")]], Field(fail_fast=True)]  # the first wrong group is enough
     scheme: SchemeSpec = "magistral"
     detail: Literal["brief", "full"] = "brief"
-    priority: Annotated[Literal["train", "eval", "offline"], AfterValidator(_not_yet_priority)] = "train"
+    priority: Literal["train", "eval", "offline"] = "train"
     deadline_s: Annotated[float, Field(gt=0), AfterValidator(_within_deadline)] | None = None
-    request_id: NotYet = None
+    request_id: Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)] | None = None

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 
 from reward_service.records import JsonObject
-from reward_service.server.admission import Admission
+from reward_service.server.admission import BYTES, REQUESTS, ROLLOUTS, SANDBOX, WORKERS, Admission
 from reward_service.server.bodies import Body
 from reward_service.server.bounds import Bounds
 from reward_service.server.decompress import Encoding
+from reward_service.server.keys import Account, Keys
 from reward_service.server.metrics import Metrics
 from reward_service.server.reader import BodyReader
+from reward_service.server.repeats import Repeats
 from reward_service.server.requests import GradeRequest
 from reward_service.server.testset_files import TestSetFiles
 from reward_service.server.testsets import TestSets
 from reward_service.settings import Settings
+from reward_service.turns import Share
 from reward_service.wiring import Machine
 
 DEFAULT_CPU_S, DEFAULT_COMPILE_S, DEFAULT_DRAW = 4.0, 10.0, 20  # of `capacity`'s example: what a reference gets that states nothing
 READERS_PER_CORES = 8  # one process that reads big bodies keeps about that many grading cores busy
 QUICK_BYTES = 1 << 20  # bodies up to this size have a reader of their own: a single completion never waits behind a whole step
+PRIORITY_WEIGHTS = {"train": 32.0, "eval": 8.0, "offline": 1.0}  # GPUs wait for the first, people for the second, nobody for the last
 PACKED = 8  # how much a compressed body is taken to grow
 
 
@@ -32,16 +35,17 @@ class Service:
         self.machine = machine
         self.bounds = bounds_of(settings)
         self.metrics = Metrics()
-        self.admission = Admission(settings.max_requests, settings.max_rollouts, settings.max_held_bytes)
+        self.keys = Keys(None if settings.key is None else settings.key.get_secret_value(), settings.keys_file)
+        self.admission = Admission(limits_of(settings), lambda: len(self.keys.accounts))
+        self.repeats = Repeats(settings.answer_memory_bytes)
         self._quick_reader = BodyReader(self.bounds)
         self._big_reader = BodyReader(self.bounds, 1 + settings.workers // READERS_PER_CORES)
         files = TestSetFiles(settings.testset_folder, settings.testset_disk_bytes)
         self.test_sets = TestSets(files, self._big_reader, settings.testset_memory_bytes, settings.max_body_bytes)
-        self.key = None if settings.key is None else settings.key.get_secret_value()
-        self._shares = itertools.count(1)
         self._running: set[asyncio.Task[None]] = set()
         self.cut = False
         self._watch()
+        self._watch_grading()
 
     async def start(self) -> None:
         """Start the machine and the readers."""
@@ -52,6 +56,9 @@ class Service:
 
     async def close(self) -> None:
         """Stop everything that was started."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
         try:
             await asyncio.gather(self._quick_reader.close(), self._big_reader.close())
         finally:
@@ -83,9 +90,9 @@ class Service:
         expected = body.size if body.encoding is Encoding.IDENTITY else body.size * PACKED
         return await (self._quick_reader if expected <= QUICK_BYTES else self._big_reader).read(body)
 
-    def next_share(self) -> str:
-        """A share of the machine for one more request: requests take turns."""
-        return str(next(self._shares))
+    def share(self, account: Account, priority: str) -> Share:
+        """A share of the machine for one more request of a key: keys share by weight, and so do the classes of priority."""
+        return Share(f"{account.name}/{priority}", account.weight * PRIORITY_WEIGHTS[priority])
 
     def running(self, task: asyncio.Task[None]) -> None:
         """Remember a task that grades, until it is done."""
@@ -105,8 +112,8 @@ class Service:
         settings, admission = self.settings, self.admission
         workers, sandbox = self.machine.worker_turns, self.machine.sandbox_turns
         return {
-            "requests": {"in_flight": admission.requests, "max": admission.max_requests},
-            "rollouts": {"in_flight": admission.rollouts, "max": admission.max_rollouts},
+            "requests": {"in_flight": admission.requests, "max": settings.max_requests},
+            "rollouts": {"in_flight": admission.rollouts, "max": settings.max_rollouts},
             "workers": {"slots": settings.workers, "free": max(0, settings.workers - workers.busy), "waiting": workers.waiting},
             "sandbox": {"slots": sandbox.slots, "free": sandbox.slots - sandbox.busy, "waiting": sandbox.waiting},
             "worst_s": {
@@ -120,25 +127,63 @@ class Service:
         }
 
     def _watch(self) -> None:
-        admission, machine, metrics = self.admission, self.machine, self.metrics
+        """Let metrics show what comes in."""
+        admission, metrics, keys = self.admission, self.metrics, self.keys
         metrics.watch("reward_in_flight_requests", "Requests in flight.", lambda: admission.requests)
         metrics.watch("reward_in_flight_rollouts", "Rollouts in flight.", lambda: admission.rollouts)
         metrics.watch("reward_held_bytes", "Bytes of the bodies in flight.", lambda: admission.held_bytes)
         metrics.watch("reward_ready", "1 where everything works here, else 0.", lambda: float(self.readiness()["ready"] is True))
         metrics.watch("reward_testset_disk_bytes", "Test sets on disk.", lambda: self.test_sets.files.used_bytes)
         metrics.watch("reward_testset_memory_bytes", "Parsed test sets in memory.", lambda: self.test_sets.memory_bytes)
+        metrics.watch_by("reward_held", "Room in use, by resource.", "resource", lambda: admission.held)
+        metrics.watch_by("reward_room", "Room there is, by resource.", "resource", lambda: admission.limits)
+        metrics.watch_by(
+            "reward_key_rollouts",
+            "Rollouts in flight, by key.",
+            "key",
+            lambda: {account.name: account.held.get(ROLLOUTS, 0.0) for account in keys.accounts},
+        )
+        metrics.watch("reward_keys_file_bad", "1 where the file of keys cannot be used as it is now.", lambda: float(keys.bad))
+        metrics.watch_total("reward_requests_joined", "Repetitions that joined running work.", lambda: self.repeats.joined)
+        metrics.watch_total("reward_requests_replayed", "Repetitions that got a stored answer.", lambda: self.repeats.replayed)
+        metrics.watch("reward_answer_memory_bytes", "Stored answers.", lambda: self.repeats.size_bytes)
+        metrics.watch_total(
+            "reward_reader_restarts",
+            "Processes that read bodies replaced.",
+            lambda: self._quick_reader.restarts + self._big_reader.restarts,
+        )
+
+    def _watch_grading(self) -> None:
+        """Let metrics show workers and sandbox."""
+        machine, metrics = self.machine, self.metrics
+        machine.worker_turns.on_wait = metrics.wait_seconds.labels("workers").observe
+        machine.sandbox_turns.on_wait = metrics.wait_seconds.labels("sandbox").observe
         metrics.watch("reward_workers_busy", "Worker processes at work.", lambda: machine.workers.stats.busy)
         metrics.watch("reward_workers_waiting", "Items that wait for a worker.", lambda: machine.worker_turns.waiting)
         metrics.watch("reward_sandbox_busy", "Programs that run.", lambda: machine.sandbox_turns.busy)
         metrics.watch("reward_sandbox_waiting", "Programs that wait for a slot.", lambda: machine.sandbox_turns.waiting)
         metrics.watch_total("reward_worker_restarts", "Worker processes replaced.", lambda: machine.workers.stats.restarts)
         metrics.watch_total("reward_worker_kills", "Items stopped at a limit of their own.", lambda: machine.workers.stats.killed)
-        metrics.watch_total(
-            "reward_reader_restarts",
-            "Processes that read bodies replaced.",
-            lambda: self._quick_reader.restarts + self._big_reader.restarts,
-        )
         metrics.watch_total("reward_sandbox_losses", "Jobs whose runner was lost and that were run again.", lambda: machine.runner_losses)
+        metrics.watch("reward_sandbox_slots", "Programs that may run at the same time.", lambda: machine.sandbox_turns.slots)
+        results = machine.results
+        metrics.watch_totals(
+            "reward_results",
+            "Items of workers: computed, known from before, shared with one that was just being computed.",
+            "how",
+            lambda: {"computed": results.misses, "known": results.hits, "shared": results.joined},
+        )
+
+
+def limits_of(settings: Settings) -> dict[str, float]:
+    """The room of the service by resource."""
+    return {
+        REQUESTS: settings.max_requests,
+        ROLLOUTS: settings.max_rollouts,
+        BYTES: settings.max_held_bytes,
+        WORKERS: settings.max_queue_s,
+        SANDBOX: settings.max_queue_s,
+    }
 
 
 def bounds_of(settings: Settings) -> Bounds:

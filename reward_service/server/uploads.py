@@ -18,8 +18,9 @@ from reward_service.server.answers import RefusalModel
 from reward_service.server.bodies import Body, check_headers, pieces_of, receive_into
 from reward_service.server.decompress import Decoder, Encoding, decompress
 from reward_service.server.json_text import read_json
+from reward_service.server.keys import Account
 from reward_service.server.openapi import MISSING_EXTRA, TEST_SET_EXTRA
-from reward_service.server.routes import REFUSED, ServiceOf, with_key
+from reward_service.server.routes import REFUSED, AccountOf, ServiceOf, with_key
 from reward_service.server.service import Service
 from reward_service.server.testsets import PREFIX
 
@@ -62,9 +63,9 @@ def _refusals(*statuses: int) -> dict[int | str, dict[str, object]]:
     openapi_extra=TEST_SET_EXTRA,
     summary="Upload a test set",
 )
-async def put_test_set(service: ServiceOf, digest: str) -> Response:
+async def put_test_set(service: ServiceOf, account: AccountOf, digest: str) -> Response:
     """Store a test set under the SHA-256 of its uncompressed bytes; 201 where it is new, 200 where it was here already."""
-    return _UploadResponse(service, _digest(digest))
+    return _UploadResponse(service, account, _digest(digest))
 
 
 @router.head("/testsets/{digest}", responses={404: {"description": OWN_REFUSED[404]}}, summary="Whether a test set is here")
@@ -91,9 +92,9 @@ async def get_test_set(service: ServiceOf, digest: str) -> Response:
     openapi_extra=MISSING_EXTRA,
     summary="Which test sets have to be uploaded",
 )
-async def missing_test_sets(service: ServiceOf) -> Response:
+async def missing_test_sets(service: ServiceOf, account: AccountOf) -> Response:
     """Of up to about 14,000 digests those that are not here; the others count as used now."""
-    return _ProbeResponse(service)
+    return _ProbeResponse(service, account)
 
 
 def _digest(text: str) -> str:
@@ -119,15 +120,15 @@ async def _fetched(stored: BinaryIO) -> AsyncIterator[bytes]:
 class _UploadResponse(Response):
     """Reads the request itself, so that no byte of it is read before there is room, nor kept in memory."""
 
-    def __init__(self, service: Service, digest: str) -> None:
+    def __init__(self, service: Service, account: Account, digest: str) -> None:
         super().__init__()
-        self._service, self._digest = service, digest
+        self._service, self._account, self._digest = service, account, digest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request. Raises RequestError, Overloaded before the answer has begun."""
         settings = self._service.settings
         encoding = check_headers(Headers(scope=scope), settings.max_body_bytes)
-        with self._service.admission.enter():
+        with self._service.admission.enter(self._account):
             try:
                 pieces = pieces_of(receive, settings.max_body_bytes, settings.body_wait_s)
                 created = await self._service.test_sets.put(self._digest, pieces, encoding)
@@ -140,14 +141,14 @@ class _UploadResponse(Response):
 class _ProbeResponse(Response):
     """Reads a short request itself."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, account: Account) -> None:
         super().__init__()
-        self._service = service
+        self._service, self._account = service, account
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request. Raises RequestError before the answer has begun."""
         settings = self._service.settings
-        with self._service.admission.enter() as ticket, Body(check_headers(Headers(scope=scope), MAX_PROBE_BYTES)) as body:
+        with self._service.admission.enter(self._account) as ticket, Body(_probe_encoding(scope)) as body:
             try:
                 await receive_into(body, receive, MAX_PROBE_BYTES, settings.body_wait_s, ticket.hold_bytes)
             except Cancelled:
@@ -157,6 +158,10 @@ class _ProbeResponse(Response):
             missing = set(await self._service.test_sets.missing(dict.fromkeys(asked)))
         found = [PREFIX + digest for digest in dict.fromkeys(asked) if digest in missing]
         await JSONResponse({"missing": found})(scope, receive, send)
+
+
+def _probe_encoding(scope: Scope) -> Encoding:
+    return check_headers(Headers(scope=scope), MAX_PROBE_BYTES)
 
 
 def _asked(body: Body) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationInfo, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from reward_service.server.bounds import Bounds
@@ -28,29 +26,10 @@ def one_of(**alternatives: object) -> None:
         raise PydanticCustomError("one_of", "needs exactly one of {names}", {"names": names})
 
 
-def _not_yet(value: object) -> object:
-    """Refuse a field of a later version."""
-    if value is None:
-        return value
-    raise PydanticCustomError("not_yet_supported", "not yet supported by this server")
-
-
-def _hide_what_is_not_yet(schema: dict[str, Any]) -> None:
-    """Leave fields of later versions out of the published schema."""
-    properties: dict[str, Any] = schema["properties"]
-    for name in [name for name, field in properties.items() if field.get("x-not-yet")]:
-        del properties[name]
-
-
-NotYet = Annotated[Any, PlainValidator(_not_yet), WithJsonSchema({"x-not-yet": True})]
-
-
 class Wire(BaseModel):
     """Base of what is read: no coercion, no unknown field, no NaN, and no input in any message."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True, json_schema_extra=_hide_what_is_not_yet
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod

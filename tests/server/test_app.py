@@ -13,7 +13,8 @@ import structlog
 import zstandard
 
 from reward_service.records import Grade
-from reward_service.server import grading
+from reward_service.server import runs
+from reward_service.server.grading import wants_stream
 from tests.server.conftest import Serving
 from tests.server.doubles import graded, program_body, program_group, raw_request, slow_pipeline
 
@@ -65,8 +66,8 @@ async def test_detail_full_explains_more(serving: Serving) -> None:
 async def test_the_stream_brings_grades_as_they_are_known_and_ends_with_the_counts(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(0.05))
-    monkeypatch.setattr(grading, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(runs, "grade_groups", slow_pipeline(0.05))
+    monkeypatch.setattr(runs, "HEARTBEAT_S", 0.02)
     async with serving() as (client, _):
         response = await client.post("/v1/grade", json=program_body(program_group(count=4)), headers=NDJSON)
     assert response.headers["content-type"] == "application/x-ndjson"
@@ -83,7 +84,7 @@ async def test_the_stream_brings_grades_as_they_are_known_and_ends_with_the_coun
 
 
 async def test_stream_lines_leave_one_by_one(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(0.02))
+    monkeypatch.setattr(runs, "grade_groups", slow_pipeline(0.02))
     async with serving() as (client, service):
         sent, _ = await raw_request(client, program_body(program_group(count=3)), accept="application/x-ndjson")
     assert [message["body"].count(b"\n") for message in sent if message.get("body")] == [1, 1, 1, 1]
@@ -101,7 +102,7 @@ async def test_stream_lines_leave_one_by_one(serving: Serving, monkeypatch: pyte
     ],
 )
 def test_who_asks_for_a_stream(accept: str, streamed: bool) -> None:
-    assert grading.wants_stream(accept) is streamed
+    assert wants_stream(accept) is streamed
 
 
 @pytest.mark.parametrize("size", [1, 400])
@@ -172,7 +173,7 @@ async def test_an_unforeseen_error_is_no_reward(serving: Serving, monkeypatch: p
         raise RuntimeError("secret text")
         yield
 
-    monkeypatch.setattr(grading, "grade_groups", broken)
+    monkeypatch.setattr(runs, "grade_groups", broken)
     async with serving() as (client, service):
         response = await client.post("/v1/grade", json=program_body(program_group()))
         assert response.status_code == 500
@@ -193,7 +194,7 @@ async def test_the_page_of_the_api_needs_no_network(serving: Serving) -> None:
     schemas = description["components"]["schemas"]
     references = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(description)))
     assert references <= set(schemas)
-    assert "request_id" not in schemas["GradeBody"]["properties"]
+    assert {"request_id", "priority"} <= set(schemas["GradeBody"]["properties"])
 
 
 async def test_request_ids_are_kept_if_safe(serving: Serving) -> None:

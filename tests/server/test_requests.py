@@ -70,11 +70,13 @@ def test_text_that_states_no_request_is_refused(row: Any) -> None:
     assert refused.value.status == row["status"]
 
 
-def test_not_yet_supported_says_so() -> None:
-    for row in map(json.loads, (CASES / "refusals.jsonl").read_text().splitlines()):
-        if row["id"].startswith("not-yet"):
-            with pytest.raises(RequestError, match="not yet supported"):
-                read(row["body"])
+def test_a_request_id_comes_with_the_digest_of_the_body() -> None:
+    plain = json.dumps({"groups": []}).encode()
+    named = json.dumps({"groups": [], "request_id": "run7/step120/rank3", "priority": "eval"}).encode()
+    assert (read_request(plain, BOUNDS).request_id, read_request(plain, BOUNDS).digest) == (None, "")
+    request = read_request(named, BOUNDS)
+    assert (request.request_id, request.priority) == ("run7/step120/rank3", "eval")
+    assert request.digest == hashlib.sha256(named).hexdigest()
 
 
 def test_several_errors_are_listed_and_bounded() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reward_service.server import grading
+from reward_service.server import runs
 from sandbox.fake import FakeSandbox
 from sandbox.interface import Job, RunResult, Status
 from tests.server.conftest import Serving
@@ -23,7 +23,7 @@ TERMS = {"format", "correctness", "length", "language"}
 
 async def test_what_is_too_much_is_turned_away_before_any_work(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
-    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(30, started))
+    monkeypatch.setattr(runs, "grade_groups", slow_pipeline(30, started))
     async with serving(max_requests=2, max_rollouts=5) as (client, service):
         running = asyncio.create_task(client.post("/v1/grade", json=program_body(program_group(count=4))))
         await settle(lambda: started)
@@ -34,7 +34,7 @@ async def test_what_is_too_much_is_turned_away_before_any_work(serving: Serving,
         await settle(lambda: len(started) == 2)
         assert (await client.post("/v1/grade", json={"groups": []})).status_code == 429
         assert (await client.post("/v1/grade", json=program_body(program_group(count=6)))).status_code == 429
-        assert service.metrics.shed.labels("requests")._value.get() == 2
+        assert service.metrics.shed.labels("requests", "anyone")._value.get() == 2
         service.cut_off()
         await asyncio.gather(running, second)
         assert (service.admission.requests, service.admission.rollouts, service.admission.held_bytes) == (0, 0, 0)
@@ -48,7 +48,7 @@ async def test_more_rollouts_than_will_ever_fit_are_refused_for_good(serving: Se
 
 async def test_bodies_in_flight_are_bounded_together(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
-    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(30, started))
+    monkeypatch.setattr(runs, "grade_groups", slow_pipeline(30, started))
     body = program_body(program_group(prompt="x" * 700))
     async with serving(max_body_bytes=1024, max_held_bytes=1500) as (client, service):
         running = asyncio.create_task(client.post("/v1/grade", json=body))
@@ -60,7 +60,7 @@ async def test_bodies_in_flight_are_bounded_together(serving: Serving, monkeypat
 
 async def test_a_drain_lets_nobody_in_and_finishes_what_runs(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
-    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(0.2, started))
+    monkeypatch.setattr(runs, "grade_groups", slow_pipeline(0.2, started))
     async with serving() as (client, service):
         running = asyncio.create_task(client.post("/v1/grade", json=program_body(program_group())))
         await settle(lambda: started)
@@ -77,7 +77,7 @@ async def test_a_drain_lets_nobody_in_and_finishes_what_runs(serving: Serving, m
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_a_drain_cuts_off_is_cancelled_and_no_zero(serving: Serving, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
     started: list[str] = []
-    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(0.1, started))
+    monkeypatch.setattr(runs, "grade_groups", slow_pipeline(0.1, started))
     async with serving(drain_s=0.05) as (client, service):
         headers = NDJSON if stream else {}
         running = asyncio.create_task(client.post("/v1/grade", json=program_body(program_group(count=3)), headers=headers))
@@ -99,7 +99,7 @@ async def test_a_client_that_goes_away_takes_its_work_with_it(
 ) -> None:
     started: list[str] = []
     ended: list[str] = []
-    monkeypatch.setattr(grading, "grade_groups", slow_pipeline(0.02 if leave_after else 60, started, ended))
+    monkeypatch.setattr(runs, "grade_groups", slow_pipeline(0.02 if leave_after else 60, started, ended))
     async with serving() as (client, service):
         sent, gone = await raw_request(client, program_body(program_group(count=100)), accept, leave_after)
         assert gone
@@ -131,7 +131,7 @@ async def test_without_a_sandbox_code_is_unscored_and_the_rest_runs(serving: Ser
     assert "kernel.unprivileged_userns_clone=1" in ready.json()["reasons"][0]
     assert ready.json()["tasks"] == {"math": True, "choice": True, "code": False}
     assert 'reward_unscored_total{reason="sandbox_unavailable"} 1.0' in text
-    assert 'reward_rollouts_total{outcome="correct",task="choice"} 1.0' in text
+    assert 'reward_rollouts_total{key="anyone",outcome="correct",task="choice"} 1.0' in text
     assert "reward_ready 0.0" in text
 
 
