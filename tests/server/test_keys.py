@@ -232,6 +232,6 @@ async def test_no_key_stands_in_a_log_or_a_metric(serving: Serving, file: Path, 
                 text = (await client.get("/metrics")).text
     finally:
         structlog.reset_defaults()
-    logged = caplog.text + text
+    logged = text + "".join(record.getMessage() for record in caplog.records if record.name != "httpx")  # the client's log is its own
     assert "run7" in logged
     assert not [word for word in ("s3cret", "wr0ng", "t0ken") if word in logged]
