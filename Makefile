@@ -6,7 +6,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test attacks check bench soak serve lock clean
+# what the images are built from: any Debian 12 or newer; a file with certificates for a proxy that opens TLS
+BASE_IMAGE ?= debian:bookworm-slim
+CA_BUNDLE ?= deploy/no-ca-bundle.pem
+BUILD := docker build --quiet --build-arg BASE=$(BASE_IMAGE) --build-arg CA_BUNDLE=$(CA_BUNDLE) --build-arg PIP_INDEX_URL=$(PIP_INDEX_URL)
+.PHONY: help setup demo test attacks check bench soak serve images lock clean
 
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
@@ -60,6 +64,10 @@ soak: setup ## Run the tests that take minutes: load, faults, leaks
 
 serve: setup ## Start the service on this machine (settings: docs/settings.md)
 	@exec $(BIN)/reward-service serve
+
+images: ## Build the container images reward-sandbox and reward-service
+	@echo "images: reward-sandbox"; $(BUILD) --file sandbox/Dockerfile --tag reward-sandbox .
+	@echo "images: reward-service"; $(BUILD) --tag reward-service .
 
 lock: ## Resolve the lock files anew from pyproject.toml (the newest versions that fit)
 	@$(COMPILE) --upgrade --output-file requirements.lock pyproject.toml

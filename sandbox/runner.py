@@ -23,7 +23,7 @@ from collections.abc import Awaitable
 
 from sandbox import framing, languages
 from sandbox.framing import Ready
-from sandbox.interface import SandboxUnavailable
+from sandbox.interface import SandboxError
 from sandbox.link import Refused, introduce
 from sandbox.link import stream as client_stream
 from sandbox.namespaces.backend import NamespacesConfig, NamespacesSandbox
@@ -219,7 +219,7 @@ async def run(args: argparse.Namespace) -> int:
         return await serve(args, token)
     except (ValueError, OSError) as error:
         return await refuse(args, str(error))
-    except SandboxUnavailable as error:
+    except SandboxError as error:
         return await refuse(args, str(error))
 
 
