@@ -205,7 +205,8 @@ class Zygote:
         os.lseek(order, 0, os.SEEK_SET)
         script = os.path.join(os.path.dirname(__file__), "zygote.py")
         stack = config.stack_bytes
-        command = ["/bin/sh", "-c", f'ulimit -S -s {stack // 1024} && ulimit -H -s {stack // 1024}; exec "$@"', "sh"]
+        # The hard limit stays as it is: programs that lift their stack's limits, as templates do, mean as much as there is.
+        command = ["/bin/sh", "-c", f'ulimit -S -s {stack // 1024}; exec "$@"', "sh"]
         self._process = subprocess.Popen(
             [*command, config.python, "-S", "-s", "-P", "-B", script],
             pass_fds=[theirs.fileno()],

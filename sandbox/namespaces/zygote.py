@@ -10,7 +10,6 @@ import gc
 import io
 import json
 import os
-import resource
 import select
 import signal
 import sys
@@ -81,8 +80,6 @@ def _warm(config: dict[str, object]) -> None:
     _plain_streams()
     sys.orig_argv[:] = ["python3", "main.py"]
     system.set_default_thread_stack(8 << 20)
-    soft = resource.getrlimit(resource.RLIMIT_STACK)[1]
-    resource.setrlimit(resource.RLIMIT_STACK, (soft, soft))
     gc.disable()
 
 
@@ -133,11 +130,15 @@ def _plain_streams() -> None:
 
 
 def _open_streams() -> None:
-    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8", errors="surrogateescape")
-    sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8", errors="surrogateescape")
-    sys.stderr = io.TextIOWrapper(
-        io.BufferedWriter(io.FileIO(2, "w", closefd=False)), encoding="utf-8", errors="backslashreplace", line_buffering=True
-    )
+    files = []
+    for number, name in enumerate(("<stdin>", "<stdout>", "<stderr>")):
+        files.append(io.FileIO(number, "w" if number else "r", closefd=False))
+        files[number].name = name
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(files[0]), encoding="utf-8", errors="surrogateescape")
+    sys.stdout = io.TextIOWrapper(io.BufferedWriter(files[1]), encoding="utf-8", errors="surrogateescape")
+    sys.stderr = io.TextIOWrapper(io.BufferedWriter(files[2]), encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    for stream, mode in ((sys.stdin, "r"), (sys.stdout, "w"), (sys.stderr, "w")):
+        stream.mode = mode  # type: ignore[misc]
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
     sys.stdin.name, sys.stdout.name  # noqa: B018 - fills what a wrapper computes lazily
 

@@ -72,6 +72,12 @@ PROGRAMS = {
     "print(h, bisect.bisect([1, 2], 1), functools.reduce(int.__add__, h))",
     "syntax warning": "x = 1\nprint(x is 1)",
     "future annotations": "from __future__ import annotations\ndef f(x: undefined): pass\nprint(f.__annotations__)",
+    "modes and names of streams": "import sys\n"
+    "for s in (sys.stdin, sys.stdout, sys.stderr): print(s.mode, s.name, s.buffer.name, s.buffer.mode)",
+    "stack without limit": "import resource, sys\n"
+    "resource.setrlimit(resource.RLIMIT_STACK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+    "sys.setrecursionlimit(10**6)\ndef f(n): return 0 if n == 0 else 1 + f(n - 1)\nprint(f(50000))",
+    "stack of a template": "import resource\nresource.setrlimit(resource.RLIMIT_STACK, (2**29, -1))\nprint('set')",
     "encoding cookie": "# -*- coding: latin-1 -*-\nprint(len('\u00e9'))",
 }
 INPUT = b"12 7\nline two\n"
