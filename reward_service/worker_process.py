@@ -36,6 +36,10 @@ class Job:
     losses: int = 0
 
 
+class WorkerDied(WorkerLost):
+    """Ours: the process ended before it was ready, without saying why."""
+
+
 class Owner(Protocol):
     """Whoever is told what becomes of a worker."""
 
@@ -147,7 +151,7 @@ class Worker(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The process closed its socket: as a rule, it ended."""
         if not self.ready.done():
-            self.ready.set_exception(WorkerLost("a worker ended before it was ready"))
+            self.ready.set_exception(WorkerDied("a worker ended before it was ready"))
         self._owner.lost(self)
 
     def _cpu_s(self) -> float:

@@ -29,13 +29,14 @@ import msgspec
 from reward_service.effects import Task
 from reward_service.errors import Cancelled, JobKilled, WorkerLost
 from reward_service.worker_main import Reply, Setup, decoder, encode
-from reward_service.worker_process import Job, Worker
+from reward_service.worker_process import Job, Worker, WorkerDied
 
 R = TypeVar("R")
 
 SPARES = 1  # warm processes beyond `count`, so that a killed one is replaced at once
 LOSSES = 5  # deaths without evidence after which an item is given up
-START_ATTEMPTS = 5  # failed starts in a row after which waiting items are given up
+START_ATTEMPTS = 5  # failed starts in a row after which waiting items are given up; those that were killed do not count
+UNMANNED_S = 60.0  # without any worker after which waiting items are given up, whatever kills those that start
 # SymPy too, though few items need it: the first that does must not pay for its import out of its own limit.
 DEFAULT_PRELOAD = ("reward_service.scoring.equivalence.compare", "sympy", "math_verify")
 _OWN_SIGNALS = frozenset(
@@ -86,6 +87,7 @@ class WorkerPool:
         self._chores: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
         self._items = self._killed = self._restarts = self._failed_starts = 0
+        self._manned_s = 0.0  # when a worker was last known to live
         self._open = False
 
     @property
@@ -116,6 +118,7 @@ class WorkerPool:
             await self.close()
             raise
         self._idle += workers
+        self._manned_s = asyncio.get_running_loop().time()
         self._dispatch()
 
     async def run(self, task: Task[R], *args: object) -> R:
@@ -160,6 +163,7 @@ class WorkerPool:
             self._retire(worker)  # an answer that nobody asked for: nothing that it says may be used
             return
         job = self._take_from(worker)
+        self._manned_s = asyncio.get_running_loop().time()
         self._items += 1
         if reply.cpu_s > job.cpu_s:
             self._end(job, JobKilled("cpu_limit"))
@@ -290,13 +294,16 @@ class WorkerPool:
             try:
                 await worker.start(self._setup)
             except WorkerLost as error:
+                killed = isinstance(error, WorkerDied) and await worker.reap() == -signal.SIGKILL
                 self._discard(worker)
-                self._failed_starts += 1
-                if self._failed_starts >= START_ATTEMPTS and not self._idle and not self._busy:
+                self._failed_starts += not killed
+                unmanned_s = asyncio.get_running_loop().time() - self._manned_s
+                if (self._failed_starts >= START_ATTEMPTS or unmanned_s > UNMANNED_S) and not self._idle and not self._busy:
                     self._give_up(error)
                 await asyncio.sleep(min(2.0, 0.05 * 2 ** min(self._failed_starts, 6)))
                 continue
             self._failed_starts = 0
+            self._manned_s = asyncio.get_running_loop().time()
             self._idle.insert(0, worker)
             self._dispatch()
             return

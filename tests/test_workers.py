@@ -170,6 +170,32 @@ def test_sigkill_again_and_again_is_ours() -> None:
     with_pool(test)
 
 
+def test_workers_that_are_killed_while_they_start_cost_nobody_a_result() -> None:
+    async def test(workers: WorkerPool) -> None:
+        killed: set[int] = set()
+
+        def kill_all() -> None:
+            for pid in _worker_pids() - killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+
+        kill_all()
+        waiting = asyncio.ensure_future(workers.run(DOUBLE, 21))
+        while len(killed) < 12:  # more than an item's five deaths, and more than the five starts that may fail
+            kill_all()
+            await asyncio.sleep(0.001)
+            assert not waiting.done()
+        assert await waiting == 42
+
+    with_pool(test, count=1)
+
+
+def _worker_pids() -> set[int]:
+    """Processes that this one has started as workers, also those that are not ready yet."""
+    children = Path(f"/proc/self/task/{threading.main_thread().native_id}/children").read_text().split()
+    return {int(pid) for pid in children if b"worker_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+
 def test_a_polite_signal_from_outside_does_nothing() -> None:
     async def test(workers: WorkerPool) -> None:
         assert await workers.run(Task(tasks.terminate_self, int)) == 1

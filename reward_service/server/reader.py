@@ -32,7 +32,7 @@ LEFT_S = 1.0  # for a reader whose client has left: the usual body is read by th
 DYING_S = 5.0  # from the socket's end to the process's, while the system frees its memory
 OWN_DEATHS = (SPENT, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGSEGV)  # the body's doing; a SIGKILL may be anybody's
 BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from reward_service.server import reader_process as r; r.main(*sys.argv[1:3])"
+    "import json, sys; sys.path[:] = json.loads(sys.argv[4]); from reward_service.server import reader_process as r; r.main(*sys.argv[1:4])"
 )
 
 
@@ -62,7 +62,7 @@ class _Reader:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
         self._max_body_bytes = bounds.max_body_bytes
-        command = [sys.executable, "-I", "-c", BOOT, str(theirs.fileno()), encode_bounds(bounds), json.dumps(sys.path)]
+        command = [sys.executable, "-I", "-c", BOOT, str(theirs.fileno()), encode_bounds(bounds), str(os.getpid()), json.dumps(sys.path)]
         with theirs:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
 

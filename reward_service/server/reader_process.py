@@ -6,6 +6,7 @@ frames of the answer, travel as descriptors of anonymous files beside it. The pr
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import hashlib
 import json
@@ -26,6 +27,7 @@ from reward_service.server.refusals import refusal_of
 from reward_service.server.requests import read_request, read_test_set
 
 MESSAGE_BYTES = 65_536
+DEATH_SIGNAL = 1  # prctl(PR_SET_PDEATHSIG): that of the parent's end
 TOO_MUCH_MEMORY = "the body needs more memory than this server spends on one"
 DAMAGED = 410  # the status of a stored test set that is not what its digest says
 BASE_MEMORY_BYTES = 1 << 30
@@ -120,6 +122,8 @@ def _frames(plain: bytes | memoryview, order: Order, bounds: Bounds) -> Iterable
     return () if order.kind == "checked_test_set" else test_set_frames(test_set)
 
 
-def main(descriptor: str, bounds: str) -> None:
-    """Entry of the process: the socket's descriptor and the bounds, as texts."""
-    serve(int(descriptor), Bounds(**json.loads(bounds)))
+def main(descriptor: str, bounds: str, parent: str) -> None:
+    """Entry of the process: the socket's descriptor, the bounds, and the parent's process id, as texts."""
+    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)  # a body may take longer to read than anything may outlive the service
+    if os.getppid() == int(parent):
+        serve(int(descriptor), Bounds(**json.loads(bounds)))
