@@ -10,18 +10,20 @@ loading costs.
 
 from __future__ import annotations
 
-import argparse
-import json
-import random
-import resource
-import statistics
+import os
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
-sys.path[0] = str(Path(__file__).parents[1])  # this file's own folder would hide the package `sandbox` behind sandbox.py
+sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # this file's folder would hide what math.py and others name
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import random  # noqa: E402
+import resource  # noqa: E402
+import statistics  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from dataclasses import dataclass  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 from reward_service.langid import LanguageModel, judge_language, load_model  # noqa: E402
 

@@ -9,28 +9,28 @@ running engine and an image named by --image with python3 in it.
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import contextlib
-import json
 import os
-import shutil
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
 
-sys.path[0] = str(Path(__file__).parents[1])  # this file's own folder would hide the package `sandbox` behind this file
+sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # this folder would hide `sandbox` and `math`
+
+import argparse  # noqa: E402
+import asyncio  # noqa: E402
+import contextlib  # noqa: E402
+import json  # noqa: E402
+import shutil  # noqa: E402
+import statistics  # noqa: E402
+import subprocess  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Awaitable, Callable  # noqa: E402
+from dataclasses import dataclass  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 from sandbox.interface import Job, Status, TestInput  # noqa: E402
 from sandbox.namespaces.backend import NamespacesConfig, NamespacesSandbox  # noqa: E402
 
 PACKAGES = Path(__file__).parents[1] / ".runtime" / "python"
-PYTHON = os.path.realpath(sys._base_executable)
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,9 @@ class Bare:
     def __init__(self, folder: str, prefix: Callable[[str], list[str]] = lambda folder: []) -> None:
         self._folder = folder
         self._prefix = prefix(folder)
+        self._python = os.path.join(folder, "venv", "bin", "python")
+        if not os.path.exists(self._python):  # an empty environment: what a machine's own site-packages do at each start is no peer
+            subprocess.run([os.path.realpath(sys._base_executable), "-m", "venv", "--without-pip", f"{folder}/venv"], check=True)
 
     def command(self, work: Workload) -> list[str]:
         name = os.path.join(self._folder, f"program_{work.name[:2]}")
@@ -69,7 +72,7 @@ class Bare:
                 subprocess.run(["g++", "-O2", "-std=gnu++20", name + ".cpp", "-o", name], check=True)
             return [name]
         Path(name + ".py").write_text(work.source)
-        return [PYTHON, name + ".py"]
+        return [self._python, name + ".py"]
 
     async def run(self, work: Workload, count: int) -> None:
         command = [*self._prefix, *self.command(work)]

@@ -46,7 +46,7 @@ def test_right_and_wrong_answers() -> None:
     right, wrong = grade((r"\frac{1}{2}",), "0.5", "0.51")
     assert (right.correctness, wrong.correctness) == (1.0, 0.0)
     assert right.brief == {"answer": "0.5"}
-    assert right.full == {"answer": "0.5", "rule": "identical_tree", "gold_form": "1/2", "answer_form": "1/2"}
+    assert right.full == {"answer": "0.5", "rule": "exact", "gold_form": "1/2", "answer_form": "1/2"}
     assert wrong.full["witness"] == "0.5 against 0.51"
 
 

@@ -9,6 +9,7 @@ order for a tuple, a missing base.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,12 +96,18 @@ def compare_answers(golds: list[str], answer: str) -> Comparison:
     reading = read_answer(answer)
     finding, form = Finding(False, "no_reference"), ""
     for gold in golds:
-        gold_reading = read_answer(unboxed(gold[: MAX_CHARS + 1]))
-        form = _shown(gold_reading)
+        gold_reading, form = _read_gold(gold)
         finding = _compare(gold_reading, reading)
         if finding.equal:
             break
     return Comparison(finding.equal, finding.rule, form, _shown(reading), finding.witness)
+
+
+@functools.lru_cache(maxsize=512)
+def _read_gold(gold: str) -> tuple[Reading, str]:
+    """A reference and its normal form: read once for all answers of its group."""
+    reading = read_answer(unboxed(gold[: MAX_CHARS + 1]))
+    return reading, _shown(reading)
 
 
 def _shown(reading: Reading) -> str:

@@ -66,20 +66,20 @@ _PHRASES = {
 
 def rewritten(text: str) -> str:
     """The same answer in the grammar's own notation, if it is written by one of these customs."""
-    based = _BASED.fullmatch(text)
+    based = _BASED.fullmatch(text) if "_" in text or "base" in text else None
     if based:
         return _based(based) or text
-    alone = _TEXT.fullmatch(text)
+    alone = _TEXT.fullmatch(text) if text.startswith("\\text") else None
     time = _TIME.fullmatch(alone[1].strip() if alone else text)
     if time and (":" in time[1] or time[3] or time[2].isupper()):
         return rf"{time[1]} \text{{{time[2].lower()}m}}"
-    speed = _SPEED.fullmatch(text)
+    speed = _SPEED.fullmatch(text) if "/" in text else None
     if speed:
         unit, _, power = re.sub(r"[ {}]", "", speed[2]).partition("^")
         return rf"{speed[1]} \text{{{unit}}}" + (f"^{power}" if power else "")
     if alone and (_PLAIN_LIST.fullmatch(alone[1]) or _LETTERS.fullmatch(alone[1].strip()) or _HAS_DIGIT.search(alone[1])):
         return rewritten(alone[1].strip())
-    builder = _SET_BUILDER.match(text)
+    builder = _SET_BUILDER.match(text) if text.startswith("\\{") else None
     if builder and text.endswith("\\}"):
         condition = text[builder.end() : -2].strip()
         if _CONDITION.search(condition) and "\\{" not in condition:
@@ -90,26 +90,26 @@ def rewritten(text: str) -> str:
         based = _BASED.fullmatch(f"{wrapped[1]}_{{{wrapped[2]}}}") if wrapped else None
         if based:
             return _based(based) or text
-    text = _REALS_WITHOUT.sub(r"\1 \\setminus ", text)
-    vector = _ANGLES.fullmatch(text)
+    text = _REALS_WITHOUT.sub(r"\1 \\setminus ", text) if "\\mathbb" in text else text
+    vector = _ANGLES.fullmatch(text) if text.startswith("<") else None
     if vector and "," in vector[1]:
         return f"({vector[1]})"
     text = "-" + text[minus.end() :] if (minus := _LEADING_MINUS.match(text)) else text
     text = _LEADING_ABOUT.sub("", text) if _LEADING_ABOUT.match(text) else text
-    return _BRACKET_PAIR.sub(_turned, text)
+    return _BRACKET_PAIR.sub(_turned, text) if "[" in text or "]" in text else text
 
 
 def _led_in(text: str) -> str:
     """The text without what leads to an answer (`The answer is`), says which option it is, or names a point."""
-    found = _LEAD_IN.match(text)
+    found = _LEAD_IN.match(text) if "nswer" in text else None
     if found:
         rest = text[found.end() :].strip()
         text = rest if found[0].count("{") == found[0].count("}") else rest.removesuffix("}").strip()
     ratio = _RATIO.fullmatch(text)
     if ratio:
         return f"{ratio[1]}:{ratio[2]}"
-    text = _MAPPING.sub(r"f(\1) = ", text)
-    said = _SAID.match(text)
+    text = _MAPPING.sub(r"f(\1) = ", text) if "mapsto" in text else text
+    said = _SAID.match(text) if text.startswith("\\text") else None
     if said and says_no_more(said[1]):
         text = text[said.end() :].strip()
     text = _INTEGER_PARAMETER.sub("", text) if "\\in" in text else text

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from reward_service.scoring.equivalence import algebraic, exact, numeric, second_opinion
+from reward_service.scoring.equivalence import algebraic, exact, numeric, quick, second_opinion
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
-from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Power, Product, Sum
+from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum
+from reward_service.scoring.equivalence.polynomials import same_polynomials
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +23,29 @@ class Finding:
 
 def same_expressions(gold: Expression, answer: Expression) -> Finding:
     """Cheapest stage first. May not end where SymPy is asked: run under a deadline."""
+    if isinstance(gold, Number) and isinstance(answer, Number):
+        return Finding(gold.value == answer.value, "exact", _witness((gold.value, answer.value)))
     if _has_infinity(gold) or _has_infinity(answer):
         signs = [_infinity_sign(side) for side in (gold, answer)]
         return Finding(None not in signs and signs[0] == signs[1], "infinity")
     if gold == answer and not exact.divides_by_zero(gold):
         return Finding(True, "identical_tree")
+    differ, witness = quick.certainly_different(gold, answer)
+    if differ:
+        return Finding(False, "numeric", witness)
+    if differ is False and quick.same_square_roots(gold, answer):
+        return Finding(True, "exact")
+    same = same_polynomials(gold, answer)
+    if same is not None:
+        return Finding(same, "exact")
+    if exact.equal(gold, answer):
+        return Finding(True, "exact")
     values = [exact.rational(side) for side in (gold, answer)]
     if None not in values:
-        return Finding(values[0] == values[1], "exact", _witness(values))
-    # Numbers before algebra: they refute a wrong answer long before its powers are multiplied out.
+        return Finding(False, "exact", _witness(values))
     found, witness = numeric.compare(gold, answer)
     if found is numeric.Evidence.REFUTED:
         return Finding(False, "numeric", witness)
-    if exact.equal(gold, answer):
-        return Finding(True, "exact")
     agrees = found is numeric.Evidence.AGREES
     constant = numeric.is_constant(gold) and numeric.is_constant(answer)
     if agrees and not constant:

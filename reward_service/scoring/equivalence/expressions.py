@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -12,7 +13,10 @@ from reward_service.scoring.equivalence.tokens import NotMath, Token
 MINUS_ONE = Number(Fraction(-1))
 HALF = Number(Fraction(1, 2))
 _END = Token("end_of_text", "")
+_PADDING = (_END,) * 10  # as far as anything here looks ahead
+_SIGNS = ("+", "-")
 _CLOSES = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "lfloor": "rfloor", "lceil": "rceil"}
+_SKIPPED = frozenset({"op", "open", "close", "command", "comma"})
 _ATOM_KINDS = frozenset({"number", "letter", "constant", "function"})
 _ATOM_COMMANDS = frozenset({"frac", "sqrt", "binom", "overline", "bar", "vec", "hat", "tilde", "lfloor", "lceil"})
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"}
@@ -28,7 +32,9 @@ def read_expression(tokens: Sequence[Token]) -> Expression:
         NotMath: it is not one expression.
         LimitExceeded: a number too long.
     """
-    letters = [Token("letter", text) if token.kind == "run" else token for token in tokens for text in _letters(token)]
+    letters: Sequence[Token] = tokens
+    if any(token.kind == "run" for token in tokens):
+        letters = [Token("letter", text) if token.kind == "run" else token for token in tokens for text in _letters(token)]
     check_count(len(letters), MAX_TOKENS, "max_tokens")
     reader = _Reader(letters)
     tree = reader.sum()
@@ -41,8 +47,11 @@ def _letters(token: Token) -> Sequence[str]:
     return token.text if token.kind == "run" else (token.text,)
 
 
+@functools.lru_cache(maxsize=4096)
 def number_of(digits: str) -> Number:
     """The exact value of a decimal numeral."""
+    if digits.isdigit() and digits.isascii():
+        return Number(Fraction(int(digits)))
     mantissa, _, exponent = digits.lower().partition("e")
     check_count(len(exponent), 4, "max_digits")
     power = int(exponent or 0)
@@ -54,7 +63,7 @@ class _Reader:
     """Where we are in the tokens."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
-        self._tokens = tokens
+        self._tokens = [*tokens, *_PADDING]
         self._at = 0
         self._in_function = 0
         self._bars = 0
@@ -62,19 +71,24 @@ class _Reader:
 
     def peek(self, ahead: int = 0) -> Token:
         """The next token, or the end."""
-        at = self._at + ahead
-        return self._tokens[at] if at < len(self._tokens) else _END
+        return self._tokens[self._at + ahead]
 
     def _take(self) -> Token:
-        token = self.peek()
-        self._at += 1
+        token = self._tokens[self._at]
+        if token is not _END:
+            self._at += 1
         return token
 
     def _skip(self, text: str) -> bool:
-        if self.peek().text == text and self.peek().kind in ("op", "open", "close", "command", "comma"):
+        token = self._tokens[self._at]
+        if token.text == text and token.kind in _SKIPPED:
             self._at += 1
             return True
         return False
+
+    def _at_sign(self) -> bool:
+        token = self._tokens[self._at]
+        return token.text in _SIGNS and token.kind == "op"
 
     def _expect(self, text: str) -> None:
         if not self._skip(text):
@@ -83,7 +97,7 @@ class _Reader:
     def sum(self) -> Expression:
         """Terms joined by signs."""
         terms = [self._product()]
-        while self.peek() in (("op", "+"), ("op", "-")):
+        while self._at_sign():
             negative = self._take().text == "-"
             term = self._product()
             terms.append(Product((MINUS_ONE, term)) if negative else term)
@@ -92,11 +106,12 @@ class _Reader:
     def _product(self) -> Expression:
         factors = [self._signed()]
         while True:
-            if self._skip("*"):
-                factors.append(self._signed())
-            elif self._skip("/"):
-                factors.append(Power(self._signed(), MINUS_ONE))
-            elif self._starts_atom(self.peek()):
+            token = self._tokens[self._at]
+            if token.kind == "op" and token.text in "*/":
+                self._at += 1
+                factor = self._signed()
+                factors.append(factor if token.text == "*" else Power(factor, MINUS_ONE))
+            elif self._starts_atom(token):
                 factors.append(self._juxtaposed(factors))
             else:
                 return factors[0] if len(factors) == 1 else Product(tuple(factors))
@@ -109,7 +124,7 @@ class _Reader:
 
     def _signed(self) -> Expression:
         negative = False
-        while self.peek() in (("op", "+"), ("op", "-")):
+        while self._at_sign():
             negative ^= self._take().text == "-"
         value = self._power()
         return Product((MINUS_ONE, value)) if negative else value
@@ -121,9 +136,9 @@ class _Reader:
         return base
 
     def _exponent(self) -> Expression:
-        if self.peek() in (("op", "-"), ("op", "+")):
+        if self._at_sign():
             negative = self._take().text == "-"
-            if self.peek() in (("op", "-"), ("op", "+")):
+            if self._at_sign():
                 raise NotMath("several signs before an exponent")
             value = self._exponent()
             return Product((MINUS_ONE, value)) if negative else value
@@ -131,7 +146,7 @@ class _Reader:
         return Power(value, self._exponent()) if self._skip("^") else value
 
     def _postfix(self, value: Expression) -> Expression:
-        while True:
+        while self._tokens[self._at].text in ("!", "^", "%"):
             if self._skip("!"):
                 value = Apply("factorial", (value,))
             elif self.peek() == ("op", "^") and self.peek(1) == ("command", "circ"):
@@ -140,7 +155,8 @@ class _Reader:
             elif self._skip("%"):
                 value = Product((value, Number(Fraction(1, 100))))
             else:
-                return value
+                break
+        return value
 
     def _mixed_number(self) -> Expression | None:
         r"""`2\frac{1}{2}` and `2 1/2`: a whole number before a proper fraction of plain numbers."""
@@ -166,9 +182,12 @@ class _Reader:
         return Number(Fraction(int(whole.text)) + Fraction(top, bottom))
 
     def _starts_atom(self, token: Token) -> bool:
-        if token == ("op", "|"):
+        kind, text = token
+        if kind in _ATOM_KINDS:
+            return True
+        if text == "|" and kind == "op":
             return self._bars == 0
-        return token.kind in _ATOM_KINDS or (token.kind == "command" and token.text in _ATOM_COMMANDS) or token.text in ("(", "[", "{")
+        return (kind == "command" and text in _ATOM_COMMANDS) or text in ("(", "[", "{")
 
     def _atom(self) -> Expression:
         self._depth += 1

@@ -155,9 +155,11 @@ _BRACKETS = {"tuple": "()", "bracket": "[]", "set": "{}", "list": ("", ""), "and
 
 def render(form: Form | Expression) -> str:
     """The normal form as text, for people and as a key: equal texts are equal trees."""
+    if type(form) is Value and type(form.expression) is Number and not form.unit:
+        return form.word or str(form.expression.value)
     match form:
         case Number(value):
-            return str(value)
+            return str(value.numerator) if value.denominator == 1 else str(value)
         case Constant(name) | Variable(name) | Named(name):
             return name
         case Sum(terms):

@@ -6,6 +6,7 @@ scripts are left as they are, so that they equal nothing. All patterns are linea
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
@@ -132,6 +133,7 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("  ",), r" {2,}", " "),
     )
 )
+_PLAIN_RULES = tuple(rule for rule in _RULES if any("\\" not in needle and needle.isascii() for needle in rule[0]))
 _EDGES = " .,;:"
 
 
@@ -145,15 +147,33 @@ def normalize(text: str) -> str:
     # A row end of a matrix must not be taken for an escaped space; elsewhere a doubled backslash is an escaped single one.
     if "\\" in text:
         text = _with_row_ends(text)
-    for needles, pattern, replacement in _RULES:
+    text = _ruled(text)
+    text = text.strip(' "')
+    while text.endswith(("\\", *".,;:")) or text.startswith((",", ";", ":")):
+        text = text.rstrip("\\" + _EDGES).lstrip(" ,;:")
+    return "" if text == r"\ldots" else rewritten(text)
+
+
+_SIMPLE = re.compile(
+    r"(?:[0-9A-Za-z+\-*/^(){}=, .<>|_\[\]!]|\\frac(?=\{)|\\sqrt(?=[{\[])|\\text\{ ?(?!arc|sin|cos|tan)[a-z]{4,}\}"
+    r"|\\(?:pi|cdot|times|le|ge|infty|cup|theta|alpha|beta|sin|cos|tan|ln|log|pm|[{}])(?![A-Za-z]))*+"
+)
+_DELIMITERS = (("\\left(", "("), ("\\right)", ")"), ("\\left[", "["), ("\\right]", "]"), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"))
+
+
+def _ruled(text: str) -> str:
+    """The text after all rules; what is written in the grammar's own notation meets only those that need no backslash."""
+    rules = _PLAIN_RULES
+    if "\\" in text:
+        for written, meant in _DELIMITERS:
+            text = text.replace(written, meant)
+        rules = _PLAIN_RULES if _SIMPLE.fullmatch(text) and "{\\frac" not in text and "{\\text" not in text else _RULES
+    for needles, pattern, replacement in rules:
         for needle in needles:
             if needle in text:
                 text = pattern.sub(replacement, text)
                 break
-    text = text.strip().strip('"').strip()
-    while text.endswith(("\\", *".,;:")) or text.startswith((",", ";", ":")):
-        text = text.rstrip("\\" + _EDGES).lstrip(" ,;:")
-    return "" if text == r"\ldots" else rewritten(text)
+    return text
 
 
 _OLD_MATRIX = re.compile(r"^\s*\\([pb]?matrix)\s*\{(.*)\}\s*$", re.DOTALL)
@@ -184,6 +204,7 @@ _ARTICLE = re.compile(r"^(?:the|an?) (?=\w\w)")
 _LETTER_IN_BRACKETS = re.compile(r"\(([a-z])\)")
 
 
+@functools.lru_cache(maxsize=512)
 def plain_words(normalized: str) -> str:
     r"""A normalised text as bare words, for answers that are words: `\text{Not  Even.}` becomes `not even`."""
     words = " ".join(_WORD_NOISE.sub(" ", normalized).casefold().split())

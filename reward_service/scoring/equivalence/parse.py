@@ -27,6 +27,7 @@ from reward_service.scoring.equivalence.forms import (
     Relation,
     SetOperation,
     Value,
+    Variable,
     Words,
 )
 from reward_service.scoring.equivalence.limits import LimitExceeded, check_text
@@ -53,7 +54,9 @@ class Reading:
         return _SPACE.sub("", self.latex)
 
 
+MAX_PLAIN_DIGITS = 30
 _PLAIN_NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
+_PLAIN_NAMED = re.compile(r"(?:([a-df-hj-zA-Z]) ?= ?)?(-?[0-9]{1,30}(?:\.[0-9]{1,30})?)\.?")
 _PLAIN_FRACTION = re.compile(r"(-?)(?:\\[dt]?frac\{([0-9]{1,30})\}\{([0-9]{1,30})\}|([0-9]{1,30})/([0-9]{1,30}))")
 
 
@@ -66,7 +69,8 @@ def read_answer(text: str) -> Reading:
     try:
         check_text(text)
         normalized = normalize(text)
-        forms = tuple(dict.fromkeys(_read(variant) for variant in _variants(normalized)))
+        variants = _variants(normalized)
+        forms = (_read(normalized),) if len(variants) == 1 else tuple(dict.fromkeys(map(_read, variants)))
     except LimitExceeded as error:
         return Reading("", "", (), error.limit)
     return Reading(normalized, plain_words(normalized), forms)
@@ -74,8 +78,17 @@ def read_answer(text: str) -> Reading:
 
 def _plain_number(text: str) -> Reading | None:
     """What most answers are, read without the grammar."""
+    if text.isdigit() and text.isascii() and len(text) <= MAX_PLAIN_DIGITS:
+        return Reading(text, text, (Value(Number(Fraction(int(text)))),))
     if _PLAIN_NUMBER.fullmatch(text):
         return Reading(text, text, (Value(Number(Fraction(text))),))
+    named = _PLAIN_NAMED.fullmatch(text)
+    if named:
+        number = Value(Number(Fraction(named[2])))
+        if not named[1]:
+            return Reading(named[2], named[2], (number,))
+        latex = f"{named[1]} = {named[2]}"
+        return Reading(latex, latex.casefold(), (Relation((Value(Variable(named[1])), number), ("=",)),))
     found = _PLAIN_FRACTION.fullmatch(text)
     if found is None:
         return None
@@ -113,7 +126,7 @@ def _read(text: str) -> Form:
     named = phrase(plain_words(text))
     if named:
         return _answer(tokenize(named))
-    based = _BASED.fullmatch(text)
+    based = _BASED.fullmatch(text) if "_" in text else None
     if based and (text[0].isdigit() or len(based[1]) > 1):
         digits, base = based[1].lower(), int(based[2] or based[3])
         return Based(digits.lstrip("0") or "0", base) if 2 <= base <= 36 and set(digits) <= set(_DIGITS[:base]) else Words(text)
@@ -132,7 +145,12 @@ def _is_comma(token: Token) -> bool:
     return token.kind == "comma"
 
 
+_STRUCTURAL = frozenset({"comma", "mod", "relation", "setop"})
+
+
 def _answer(tokens: Sequence[Token]) -> Form:
+    if tokens and not any(token.kind in _STRUCTURAL for token in tokens):
+        return _unit(tokens)
     parts, cuts = split(tokens, _is_comma)
     # `1, 2, and 3`: the comma before the word is part of it.
     kept = [index for index, part in enumerate(parts) if part or not (index and index < len(cuts) and cuts[index].text in ("or", "and"))]

@@ -15,10 +15,12 @@ from reward_service.scoring.equivalence.equality import same_expressions
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
 from reward_service.scoring.equivalence.forms import (
     Apply,
+    Based,
     Collection,
     Expression,
     Form,
     Interval,
+    Matrix,
     Named,
     Number,
     Product,
@@ -27,6 +29,7 @@ from reward_service.scoring.equivalence.forms import (
     Sum,
     Value,
     Variable,
+    Words,
 )
 from reward_service.scoring.equivalence.ranges import INFINITY, MINUS_INFINITY, range_of
 
@@ -77,7 +80,12 @@ def same_real_sets(gold: Form, answer: Form) -> bool | None:
     return len(one) == len(other) and all(map(_same_piece, one, other))
 
 
+_PLAIN = frozenset({Value, Words, Based, Matrix})
+
+
 def _is_definite(form: Form) -> bool:
+    if type(form) in _PLAIN:
+        return False
     match form:
         case Interval() | SetOperation():
             return True

@@ -43,7 +43,7 @@ class Assignment:
 
 def without_approximations(form: Form, close: Equal) -> Form | None:
     r"""`2\sqrt{3} \approx 3.46` is its exact part; None where an approximation contradicts what it approximates."""
-    if not isinstance(form, Relation) or "approx" not in form.operators:
+    if type(form) is not Relation or "approx" not in form.operators:
         return form
     first = form.operators.index("approx")
     sides, operators = form.sides[: first + 1], form.operators[:first]

@@ -183,6 +183,8 @@ _READERS: dict[str, Callable[[str, list[Token]], None]] = {
 
 def split(tokens: Sequence[Token], at: Callable[[Token], bool]) -> tuple[list[Sequence[Token]], list[Token]]:
     """Cut at the top-level tokens that `at` accepts; the parts, and the tokens between them."""
+    if not any(map(at, tokens)):
+        return [tokens], []
     parts: list[Sequence[Token]] = []
     cuts: list[Token] = []
     depth = start = 0
