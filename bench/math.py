@@ -4,9 +4,10 @@
 
 Four workloads. Short answers (a reference and one answer of the mix below), hard notations (rows of tests/cases/math*.jsonl) and long
 answers (polynomials of up to 40 terms, lists of 30 numbers): one comparison each with nothing remembered. And groups of 16 rollouts as
-a trainer sends them, most of them whole numbers and fractions, the right answer in a few notations beside a few wrong ones. In groups we read the reference once and judge equal answers once, as the service
-does; math-verify is called as trainers call it, `verify(parse(gold), parse(answer))` for each rollout, and a second time with the same
-sharing. Also printed: p50, p99 and the slowest pair, what importing the fast stages costs, and whether SymPy was loaded for them.
+a trainer sends them, most of them whole numbers and fractions, the right answer in a few notations beside a few wrong ones. In groups
+we read the reference once and judge equal answers once, as the service does; math-verify is called as trainers call it,
+`verify(parse(gold), parse(answer))` for each rollout, and a second time with the same sharing. Also printed: p50, p99 and the slowest
+pair, what importing the fast stages costs, and whether SymPy was loaded for them.
 """
 
 from __future__ import annotations

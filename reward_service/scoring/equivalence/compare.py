@@ -11,25 +11,24 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from reward_service.scoring.equivalence import exact, numeric, second_opinion
+from reward_service.scoring.equivalence import numeric, second_opinion
 from reward_service.scoring.equivalence.congruences import same_congruences
+from reward_service.scoring.equivalence.conventions import Conventions, in_force, read_conventions, under
 from reward_service.scoring.equivalence.equality import Finding, same_expressions
-from reward_service.scoring.equivalence.expressions import MINUS_ONE
 from reward_service.scoring.equivalence.forms import (
     Based,
     Collection,
     Congruence,
     Constant,
+    Expression,
     Form,
     Interval,
     Matrix,
     Named,
     Number,
-    Power,
     Product,
     Relation,
     SetOperation,
@@ -41,6 +40,7 @@ from reward_service.scoring.equivalence.forms import (
 from reward_service.scoring.equivalence.limits import MAX_CHARS, MAX_CHARS_BEYOND, MAX_SIGNS_BEYOND
 from reward_service.scoring.equivalence.parse import Reading, read_answer
 from reward_service.scoring.equivalence.ranges import range_of
+from reward_service.scoring.equivalence.readings import rounds_to, with_decimal_points, with_its_name
 from reward_service.scoring.equivalence.real_sets import same_real_sets
 from reward_service.scoring.equivalence.references import malformed, unboxed
 from reward_service.scoring.equivalence.relations import (
@@ -52,6 +52,7 @@ from reward_service.scoring.equivalence.relations import (
     same_relations,
     without_approximations,
 )
+from reward_service.scoring.equivalence.same_collections import only_element, quotient, same_collections, same_operands
 from reward_service.scoring.equivalence.same_matrices import same_matrices
 from reward_service.scoring.equivalence.short_words import is_short_word, same_letters
 
@@ -91,8 +92,24 @@ def prepare_gold(gold: str) -> Prepared:
     return Prepared(cause, form)
 
 
-def compare_answers(golds: list[str], answer: str) -> Comparison:
-    """Compare with each reference in turn until one is equal. May not end: run under a deadline."""
+def compare_answers(golds: list[str], answer: str, conventions: list[str] | None = None) -> Comparison:
+    """Compare with each reference in turn until one is equal, under `conventions` like `rounding=digits`.
+
+    May not end: run under a deadline.
+
+    Raises:
+        ValueError: the operator's fault: there is no such convention.
+    """
+    if not conventions:
+        return _compare_in_turn(golds, answer)
+    chosen = read_conventions(conventions)
+    if chosen.decimal_comma == "yes":
+        golds, answer = [with_decimal_points(gold) for gold in golds], with_decimal_points(answer)
+    with under(chosen):
+        return _compare_in_turn(golds, answer)
+
+
+def _compare_in_turn(golds: list[str], answer: str) -> Comparison:
     reading = read_answer(answer)
     finding, form = Finding(False, "no_reference"), ""
     for gold in golds:
@@ -116,6 +133,7 @@ def _shown(reading: Reading) -> str:
 
 # ---- whole answers ---------------------------------------------------------------------------------------------------
 
+_DEFAULTS = Conventions()
 _BEYOND_GRAMMAR = re.compile(r"\\(?:int|sum|prod|lim|partial)(?![A-Za-z])")
 
 
@@ -127,17 +145,29 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
     wordy = any(isinstance(form, Words) for form in (*gold.forms, *answer.forms))
     if wordy and gold.words == answer.words and any(char.isalnum() for char in answer.words):
         return Finding(True, "words")
-    if any(isinstance(form, Based) and form.digits == answer.text.lower() for form in gold.forms):
+    if in_force().base_suffix == "optional" and any(isinstance(form, Based) and form.digits == answer.text.lower() for form in gold.forms):
         return Finding(True, "base_omitted")
     finding = Finding(False, "unread")
     for gold_form in gold.forms:
         for answer_form in answer.forms:
             finding = _same(gold_form, answer_form)
+            if not finding.equal and in_force() != _DEFAULTS:
+                finding = _by_choice(gold, gold_form, answer_form) or finding
             if finding.equal:
                 return finding
     if _for_second_opinion(gold.latex, answer.latex) and second_opinion.math_verify_agrees(gold.latex, answer.latex):
         return Finding(True, "math_verify")
     return finding
+
+
+def _by_choice(gold: Reading, gold_form: Form, answer: Form) -> Finding | None:
+    """What only conventions that were chosen make equal."""
+    chosen = in_force()
+    if chosen.rounding == "digits" and rounds_to(gold.text, gold_form, answer):
+        return Finding(True, "rounded")
+    if chosen.variables == "renamed" and _same(gold_form, with_its_name(gold_form, answer)).equal:
+        return Finding(True, "renamed")
+    return None
 
 
 def _for_second_opinion(*texts: str) -> bool:
@@ -171,7 +201,7 @@ def _same(gold: Form, answer: Form) -> Finding:
     if not both_named or not any(isinstance(form, Collection) and is_named_list(form) for form in unnamed):
         gold, answer = unnamed
     if is_short_word(gold) or is_short_word(answer):
-        return Finding(same_letters(_only_element(gold), _only_element(answer)), "letters")
+        return Finding(same_letters(only_element(gold), only_element(answer)), "letters")
     if isinstance(gold, Value) and isinstance(answer, Value):
         return _values(gold, answer)
     if isinstance(gold, Words) and isinstance(answer, Words):
@@ -213,6 +243,8 @@ def _named_set(relation: Relation) -> tuple[str, Form] | None:
 
 def _against_relation(gold: Form, answer: Relation) -> Finding:
     """`x = 5` against `5`, `5 < x` against an interval, `2 * 3 = 6` against `6`."""
+    if in_force().assignments == "required":
+        return Finding(False, "assignment_added")
     found = range_of(answer)
     if found is not None:
         return _sets(gold, found[1]) if not isinstance(gold, Value) else Finding(False, "relation_is_no_value")
@@ -233,6 +265,8 @@ def _relation_against(gold: Relation, answer: Form) -> Finding:
     if found is not None:
         return _sets(found[1], answer) if not isinstance(answer, Value) else Finding(False, "relation_is_no_value")
     assigned = assignment(gold) or assignment(backwards(gold))
+    if in_force().assignments == "required":
+        return Finding(False, "assignment_missing")
     if assigned is None or not assigned.single_name:
         return Finding(False, "relation_is_no_value")
     return _same(assigned.values[-1], answer)
@@ -240,25 +274,33 @@ def _relation_against(gold: Relation, answer: Form) -> Finding:
 
 def _values(gold: Value, answer: Value) -> Finding:
     units = {gold.unit, answer.unit} - {""}
+    chosen = in_force()
+    if chosen.units == "required" and units and "%" not in units and gold.unit != answer.unit:
+        return Finding(False, "unit_missing")
+    if chosen.percent == "hundredth" and "%" in units:
+        return same_expressions(*(_hundredths(form) for form in (gold, answer)))
     if len(units) == 2 and not (all(unit.startswith("degree") for unit in units) and "degree" in units):
         return Finding(False, "units_differ")
-    if units == {"degree"} and gold.unit != answer.unit:
+    if chosen.angles == "converted" and units == {"degree"} and gold.unit != answer.unit:
         parts = [Product((form.expression, Constant("deg"))) if form.unit else form.expression for form in (gold, answer)]
         if same_expressions(*parts).equal:
             return Finding(True, "radians")
     finding = same_expressions(gold.expression, answer.expression)
     if finding.equal or units != {"%"} or gold.unit == answer.unit:
         return finding
-    hundredth = Number(Fraction(1, 100))
-    parts = [Product((form.expression, hundredth)) if form.unit == "%" else form.expression for form in (gold, answer)]
+    parts = [_hundredths(form) for form in (gold, answer)]
     as_fraction = same_expressions(*parts)
     return Finding(True, "percent") if as_fraction.equal else finding
+
+
+def _hundredths(form: Value) -> Expression:
+    return Product((form.expression, Number(Fraction(1, 100)))) if form.unit == "%" else form.expression
 
 
 def _sets(gold: Form, answer: Form) -> Finding:
     """Collections, intervals and what is made of them."""
     if isinstance(gold, Value | Words) or isinstance(answer, Value | Words):
-        quotients = _quotient(gold), _quotient(answer)
+        quotients = quotient(gold), quotient(answer)
         if quotients != (gold, answer):
             return _same(*quotients)
         if isinstance(gold, Value) and isinstance(answer, Collection) and answer.kind == "list" and len(set(answer.items)) > 1:
@@ -267,37 +309,18 @@ def _sets(gold: Form, answer: Form) -> Finding:
                 isinstance(item, Value) and not item.unit and not isinstance(item.expression, Sum) for item in answer.items
             )
             return Finding(plain and all(_equal(gold, item) for item in answer.items), "same_twice")
-        gold_inner, answer_inner = _only_element(gold), _only_element(answer)
+        gold_inner, answer_inner = only_element(gold), only_element(answer)
         return _NO if (gold_inner, answer_inner) == (gold, answer) else _same(gold_inner, answer_inner)
     if isinstance(gold, SetOperation) and isinstance(answer, SetOperation):
-        return Finding(gold.operator == answer.operator and _operands(gold, answer), "set_operation")
+        return Finding(gold.operator == answer.operator and same_operands(gold, answer, _equal), "set_operation")
     gold_set, answer_set = _interval_of(gold, answer), _interval_of(answer, gold)
     if isinstance(gold_set, Interval) and isinstance(answer_set, Interval):
         return Finding(_intervals(gold_set, answer_set), "interval")
     if isinstance(gold, Named) or isinstance(answer, Named):
         return Finding(_named(gold, answer), "named_set")
     if isinstance(gold, Collection) and isinstance(answer, Collection):
-        return Finding(_collections(gold, answer), "collection")
+        return Finding(same_collections(gold, answer, _equal), "collection")
     return _NO
-
-
-def _quotient(form: Form) -> Form:
-    """`2:3` as two thirds."""
-    match form:
-        case Collection("ratio", (Value(top, "", _), Value(bottom, "", _))):
-            return Value(Product((top, Power(bottom, MINUS_ONE))))
-    return form
-
-
-def _only_element(form: Form) -> Form:
-    """What a set of one element holds."""
-    return form.items[0] if isinstance(form, Collection) and form.kind == "set" and len(form.items) == 1 else form
-
-
-def _operands(gold: SetOperation, answer: SetOperation) -> bool:
-    if gold.operator == "\\setminus":
-        return _in_order(gold.parts, answer.parts)
-    return _any_order(gold.parts, answer.parts)
 
 
 def _interval_of(form: Form, other: Form) -> Form:
@@ -328,59 +351,3 @@ def _set_name(form: Form) -> str | None:
     if render(form) in _REALS:
         return "R"
     return "emptyset" if form == Collection("set", ()) else None
-
-
-def _collections(gold: Collection, answer: Collection) -> bool:
-    kinds = {gold.kind, answer.kind}
-    if kinds == {"set", "tuple"}:  # the set of one solution
-        inner = [_only_element(form) for form in (gold, answer)]
-        return inner != [gold, answer] and _equal(*inner)
-    if kinds <= {"set", "list"}:  # neither order nor repetition says anything
-        return _contains(gold.items, answer.items) and _contains(answer.items, gold.items)
-    if len(gold.items) == 2 and (kinds == {"tuple", "bracket"} or (gold.kind, answer.kind) == ("bracket", "list")):
-        return False  # an open against a closed interval, or one whose ends are not told
-    if kinds == {"ratio"} and _same_quotient(gold, answer):
-        return True
-    if len(kinds) == 2 and kinds & {"set", "ratio"}:
-        return False
-    return _in_order(gold.items, answer.items)
-
-
-def _same_quotient(gold: Collection, answer: Collection) -> bool:
-    """`4:6` and `2:3`: proportional, all of them."""
-    one, other = ([_rational(item) for item in form.items] for form in (gold, answer))
-    first, second = one[0], other[0]
-    if not first or not second or len(one) != len(other):
-        return False
-    return all(left is not None and right is not None and left * second == right * first for left, right in zip(one, other, strict=True))
-
-
-def _rational(form: Form) -> Fraction | None:
-    return exact.rational(form.expression) if isinstance(form, Value) and not form.unit else None
-
-
-def _in_order(gold: Sequence[Form], answer: Sequence[Form]) -> bool:
-    return len(gold) == len(answer) and all(_equal(left, right) for left, right in zip(gold, answer, strict=True))
-
-
-def _any_order(gold: Sequence[Form], answer: Sequence[Form]) -> bool:
-    if len(gold) != len(answer):
-        return False
-    rest = list(answer)
-    for item in gold:
-        place = next((index for index, other in enumerate(rest) if _equal(item, other)), None)
-        if place is None:
-            return False
-        del rest[place]
-    return True
-
-
-def _contains(these: Sequence[Form], those: Sequence[Form]) -> bool:
-    known = set(these)
-    return all(other in known or any(_same_element(one, other) for one in these) for other in those)
-
-
-def _same_element(one: Form, other: Form) -> bool:
-    """`{3}` inside of a set is not 3."""
-    kinds = [isinstance(form, Collection) and form.kind == "set" for form in (one, other)]
-    return kinds[0] == kinds[1] and _equal(one, other)

@@ -82,6 +82,12 @@ def near(exact: Expression, approximation: Expression) -> bool:
     return left is not None and right is not None and bool(abs(left - right) <= abs(left) / 100)
 
 
+def within(one: Expression, other: Expression, distance: Fraction) -> bool:
+    """Whether two constants lie no further apart."""
+    left, right = (_value_or_none(side, {}) for side in (one, other))
+    return left is not None and right is not None and bool(abs(left - right) <= _context().mpf(distance.numerator) / distance.denominator)
+
+
 def is_constant(expression: Expression) -> bool:
     """Whether it holds no variable."""
     return next(variables(expression), None) is None

@@ -1,0 +1,94 @@
+"""Are two tuples, lists, sets or ratios equal? Their items are compared by whoever calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+from reward_service.scoring.equivalence import exact
+from reward_service.scoring.equivalence.conventions import in_force
+from reward_service.scoring.equivalence.expressions import MINUS_ONE
+from reward_service.scoring.equivalence.forms import Collection, Form, Power, Product, SetOperation, Value
+
+Equal = Callable[[Form, Form], bool]
+
+
+def same_collections(gold: Collection, answer: Collection, equal: Equal) -> bool:
+    """Two tuples, lists, sets or ratios."""
+    kinds = {gold.kind, answer.kind}
+    if kinds == {"set", "tuple"}:  # the set of one solution
+        inner = [only_element(form) for form in (gold, answer)]
+        return inner != [gold, answer] and equal(*inner)
+    if kinds == {"tuple", "list"} and in_force().bare_tuples == "refused":
+        return False
+    if kinds == {"list"} and in_force().list_order == "kept":
+        return _in_order(gold.items, answer.items, equal)
+    if kinds <= {"set", "list"}:  # neither order nor repetition says anything
+        return _contains(gold.items, answer.items, equal) and _contains(answer.items, gold.items, equal)
+    if len(gold.items) == 2 and (kinds == {"tuple", "bracket"} or (gold.kind, answer.kind) == ("bracket", "list")):
+        return False  # an open against a closed interval, or one whose ends are not told
+    if kinds == {"ratio"} and _same_quotient(gold, answer):
+        return True
+    if len(kinds) == 2 and kinds & {"set", "ratio"}:
+        return False
+    return _in_order(gold.items, answer.items, equal)
+
+
+def _same_quotient(gold: Collection, answer: Collection) -> bool:
+    """`4:6` and `2:3`: proportional, all of them."""
+    one, other = ([_rational(item) for item in form.items] for form in (gold, answer))
+    first, second = one[0], other[0]
+    if not first or not second or len(one) != len(other):
+        return False
+    return all(left is not None and right is not None and left * second == right * first for left, right in zip(one, other, strict=True))
+
+
+def _rational(form: Form) -> Fraction | None:
+    return exact.rational(form.expression) if isinstance(form, Value) and not form.unit else None
+
+
+def _in_order(gold: Sequence[Form], answer: Sequence[Form], equal: Equal) -> bool:
+    return len(gold) == len(answer) and all(equal(left, right) for left, right in zip(gold, answer, strict=True))
+
+
+def _any_order(gold: Sequence[Form], answer: Sequence[Form], equal: Equal) -> bool:
+    if len(gold) != len(answer):
+        return False
+    rest = list(answer)
+    for item in gold:
+        place = next((index for index, other in enumerate(rest) if equal(item, other)), None)
+        if place is None:
+            return False
+        del rest[place]
+    return True
+
+
+def _contains(these: Sequence[Form], those: Sequence[Form], equal: Equal) -> bool:
+    known = set(these)
+    return all(other in known or any(_same_element(one, other, equal) for one in these) for other in those)
+
+
+def _same_element(one: Form, other: Form, equal: Equal) -> bool:
+    """`{3}` inside of a set is not 3."""
+    kinds = [isinstance(form, Collection) and form.kind == "set" for form in (one, other)]
+    return kinds[0] == kinds[1] and equal(one, other)
+
+
+def same_operands(gold: SetOperation, answer: SetOperation, equal: Equal) -> bool:
+    """The parts of two set operations of one kind."""
+    if gold.operator == "\\setminus":
+        return _in_order(gold.parts, answer.parts, equal)
+    return _any_order(gold.parts, answer.parts, equal)
+
+
+def quotient(form: Form) -> Form:
+    """`2:3` as two thirds."""
+    match form:
+        case Collection("ratio", (Value(top, "", _), Value(bottom, "", _))):
+            return Value(Product((top, Power(bottom, MINUS_ONE))))
+    return form
+
+
+def only_element(form: Form) -> Form:
+    """What a set of one element holds."""
+    return form.items[0] if isinstance(form, Collection) and form.kind == "set" and len(form.items) == 1 else form
