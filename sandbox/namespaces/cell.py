@@ -21,7 +21,21 @@ import warnings
 from _socket import socket
 
 from sandbox.namespaces import accounting, child, launch, mounts, seccomp, system
-from sandbox.namespaces.wire import CPU_STOP, DIRTY, MEMORY_STOP, NOT_READY, OOM, OUTPUT_STOP, REPLY, REQUEST, WALL_STOP
+from sandbox.namespaces.wire import (
+    CPU_STOP,
+    DIRTY,
+    IN_FILES,
+    INPUT_BYTES,
+    MEMORY_STOP,
+    NOT_READY,
+    OOM,
+    OUTPUT_STOP,
+    REPLY,
+    REQUEST,
+    STDERR_BYTES,
+    STDOUT_BYTES,
+    WALL_STOP,
+)
 
 _TEST_NAMESPACES = system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC | system.CLONE_NEWUTS
 _TICK_S = 0.01  # where resident memory must be watched by looking
@@ -29,6 +43,7 @@ _QUIET_TICK_S = 0.05  # where a cgroup does it
 _TREE_TICK_S = 0.1
 _ERROR_CHARACTERS = 4000
 _SOCKETS_CLOSE_S = 0.05
+_ORDER_BYTES = 1 << 16
 _IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*(?:[ \t]*,[ \t]*[A-Za-z_][A-Za-z0-9_]*)*)", re.MULTILINE)
 
 
@@ -63,14 +78,16 @@ class Cell:
         self._accounts = accounting.Accounts(())
         self._unix_sockets = os.open("/proc/self/net/unix", os.O_RDONLY | os.O_CLOEXEC)
         self._loop: launch.Loop | None = None
+        self._message = system.memory_of_our_own(max(_ORDER_BYTES, REQUEST.size + INPUT_BYTES))
+        self._reply = system.memory_of_our_own(REPLY.size + STDOUT_BYTES + STDERR_BYTES)
 
     def serve(self) -> None:
         """Load one program, then run tests until the socket closes. A test's own process comes back here, too, and runs the program."""
         self._control.send(b"hello")
-        message, descriptors = self._receive(1 << 16, 4)
+        message, descriptors = system.receive(self._control, self._message, 4)
         if not message:
             return
-        error = self._load(json.loads(message), descriptors)
+        error = self._load(json.loads(bytes(message)), descriptors)
         self._control.send(json.dumps({"error": error}).encode())
         if error is not None:
             return
@@ -80,13 +97,13 @@ class Cell:
         if outcome == launch.CHILD:
             child.run(self._program)
 
-    def _receive(self, size: int, count: int) -> tuple[bytes, list[int]]:
-        return system.receive(self._control, size, count)
-
     def _turn(self) -> int:
         """One test; CHILD in its own process, CLOSED at the end, else RUNNING: there is more to do."""
-        message, descriptors = self._receive(4096, 4)
-        return self._test(_request(message), descriptors) if message else launch.CLOSED
+        message, descriptors = system.receive(self._control, self._message, 4)
+        if not message:
+            return launch.CLOSED
+        request = _request(message)
+        return self._test(request, descriptors or _open_files(message[REQUEST.size :]))
 
     def _compiled_turn(self, loop: launch.Loop) -> int:
         """Tests until one needs more than the compiled loop can do, and that one."""
@@ -125,7 +142,7 @@ class Cell:
         error = self._compile_python(source, int(order["seed"])) if kind == child.KIND_PYTHON else None  # type: ignore[call-overload]
         loop = self._prepared.loop
         if loop is not None and error is None:
-            loop.attach(self._control.fileno(), self._ready, self._unix_sockets, accounts, self._cloner)
+            loop.attach(self._control.fileno(), self._ready, self._unix_sockets, accounts, self._cloner, (self._message, self._reply))
             loop.set_program(self._program, _TEST_NAMESPACES, self._filter, _QUIET_TICK_S if accounts.memory else _TICK_S)
             self._loop = loop
         return error
@@ -173,12 +190,8 @@ class Cell:
 
     def _finish(self, request: child.Request, descriptors: list[int], pid: int, pidfd: int, started: float) -> None:
         """Wait for the end of a test or bring it about, and reply."""
-        try:
-            flags, watched_peak, waited_s, slowdown = self._watch(request, pid, pidfd, descriptors[1], started)
-            _, status, usage = os.wait4(pid, 0)
-        finally:
-            for descriptor in (pidfd, *descriptors):
-                os.close(descriptor)
+        flags, watched_peak, waited_s, slowdown = self._watch(request, pid, pidfd, descriptors[1], started)
+        _, status, usage = os.wait4(pid, 0)
         wall_s = time.monotonic() - started
         peak, killed = self._accounts.used_memory()
         if killed:
@@ -190,7 +203,24 @@ class Cell:
         if not self._is_clean():
             flags |= DIRTY
         cpu_s = self._accounts.used_cpu_s(usage.ru_utime + usage.ru_stime)
-        self._control.send(REPLY.pack(request.index, flags, status, cpu_s, wall_s, waited_s, slowdown, peak))
+        self._answer(request, descriptors, (request.index, flags, status, cpu_s, wall_s, waited_s, slowdown, peak))
+        for descriptor in (pidfd, *descriptors):
+            os.close(descriptor)
+
+    def _answer(self, request: child.Request, descriptors: list[int], fields: tuple[float, ...]) -> None:
+        """Send a reply, with the output of a test whose input came in its request."""
+        if request.input_bytes == IN_FILES:
+            self._control.send(REPLY.pack(*fields, IN_FILES, IN_FILES))
+            return
+        sizes = [os.fstat(descriptor).st_size for descriptor in descriptors[1:3]]
+        if sizes[0] > STDOUT_BYTES or sizes[1] > STDERR_BYTES:
+            system.send(self._control, REPLY.pack(*fields, IN_FILES, IN_FILES), descriptors[1:3])
+            return
+        REPLY.pack_into(self._reply, 0, *fields, *sizes)
+        end = REPLY.size
+        for descriptor, size in zip(descriptors[1:3], sizes, strict=True):
+            end += os.preadv(descriptor, [self._reply[end : end + size]], 0)
+        self._control.send(self._reply[:end])
 
     def _is_clean(self) -> bool:
         """Whether no socket of the test is left in the cell's network namespace: one in flight outlives its processes for a moment."""
@@ -267,11 +297,19 @@ class Cell:
         return 0
 
 
-def _request(message: bytes) -> child.Request:
+def _request(message: memoryview) -> child.Request:
     request = child.Request(*REQUEST.unpack_from(message))
-    if len(message) > REQUEST.size:
-        request.files = tuple((name, size) for name, size in json.loads(message[REQUEST.size :]))
+    if request.input_bytes == IN_FILES and len(message) > REQUEST.size:
+        request.files = tuple((name, size) for name, size in json.loads(bytes(message[REQUEST.size :])))
     return request
+
+
+def _open_files(data: memoryview) -> list[int]:
+    """Anonymous files for a test whose input came in its request."""
+    descriptors = [os.memfd_create("data", os.MFD_CLOEXEC) for _ in range(3)]
+    os.write(descriptors[0], data)
+    os.lseek(descriptors[0], 0, os.SEEK_SET)
+    return descriptors
 
 
 def _place_program(path: str, source: int, at: int, size: int) -> None:
@@ -321,7 +359,9 @@ def start(control: socket, outer_uid: int, outer_gid: int, prepared: Prepared) -
             file.write("0")  # nobody in here makes another user namespace, whatever the filter says
         system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
         core = 0 if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0 else 1
-        resource.setrlimit(resource.RLIMIT_CORE, (core, core))  # with 0 a core_pattern that is a pipe would still be fed; nobody can change it
+        resource.setrlimit(
+            resource.RLIMIT_CORE, (core, core)
+        )  # with 0 a core_pattern that is a pipe would still be fed; nobody can change it
         prepared.cell_filter.install()
         Cell(control, prepared).serve()
     except (BrokenPipeError, ConnectionResetError):

@@ -26,27 +26,23 @@ _COMPILED = f"{mounts.WORKING_FOLDER}/main"
 class Request:
     """One test as the supervisor was asked to run it; the fields of `wire.REQUEST`."""
 
-    __slots__ = ("cpu_s", "disk_bytes", "disk_inodes", "files", "index", "memory_bytes", "output_bytes", "processes", "wall_s")
+    __slots__ = (
+        "cpu_s",
+        "disk_bytes",
+        "disk_inodes",
+        "files",
+        "index",
+        "input_bytes",
+        "memory_bytes",
+        "output_bytes",
+        "processes",
+        "wall_s",
+    )
 
-    def __init__(
-        self,
-        index: int,
-        cpu_s: float,
-        wall_s: float,
-        memory_bytes: int,
-        output_bytes: int,
-        processes: int,
-        disk_bytes: int,
-        disk_inodes: int,
-    ) -> None:
-        self.index = index
-        self.cpu_s = cpu_s
-        self.wall_s = wall_s
-        self.memory_bytes = memory_bytes
-        self.output_bytes = output_bytes
-        self.processes = processes
-        self.disk_bytes = disk_bytes
-        self.disk_inodes = disk_inodes
+    def __init__(self, *fields: float) -> None:
+        self.index, self.input_bytes = int(fields[0]), int(fields[1])
+        self.cpu_s, self.wall_s = fields[2:4]
+        self.memory_bytes, self.output_bytes, self.processes, self.disk_bytes, self.disk_inodes = map(int, fields[4:])
         self.files: tuple[tuple[str, int], ...] = ()  # names and sizes, in the order of their bytes in a fourth descriptor
 
 

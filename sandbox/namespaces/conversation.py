@@ -8,7 +8,8 @@ import os
 import socket
 
 from sandbox.interface import Job, RunResult, Status
-from sandbox.namespaces.run import STDERR_BYTES, CellRun, run_result
+from sandbox.namespaces.run import CellRun, Output, run_result
+from sandbox.namespaces.wire import STDERR_BYTES
 
 _CHUNK_BYTES = 65536
 
@@ -50,11 +51,8 @@ class Conversation:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         reply = await self._run.reply(self._job, 0)
-        empty = os.memfd_create("none", os.MFD_CLOEXEC)
-        try:
-            result = run_result(self._job.limits, self._job.inputs[0], reply, empty, self._errors, STDERR_BYTES)
-        finally:
-            os.close(empty)
+        errors = os.pread(self._errors, STDERR_BYTES, 0)
+        result = run_result(self._job.limits, self._job.inputs[0], reply, Output(b"", 0, errors, os.fstat(self._errors).st_blocks * 512))
         if self._received > self._job.inputs[0].output_bytes:
             return RunResult(0, Status.OUTPUT_LIMIT_EXCEEDED, b"", result.stderr, cpu_s=result.cpu_s, wall_s=result.wall_s)
         return result

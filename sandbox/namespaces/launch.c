@@ -26,8 +26,11 @@
 
 #define LIMITS 10
 #define DESCRIPTORS 4
-#define MESSAGE_BYTES 4096
-#define OOM 16                           /* flags of wire.py */
+#define INPUT_BYTES 16384                /* wire.py, as the flags below */
+#define STDOUT_BYTES 32768
+#define STDERR_BYTES 4096
+#define IN_FILES 0xFFFFFFFFU
+#define OOM 16
 #define NOT_READY 32
 #define DIRTY 64
 #define LINGERING_BYTES (8 << 20)        /* as accounting.py */
@@ -38,7 +41,7 @@
 enum outcome { CHILD = 0, CLOSED = 1, UNUSUAL = 2, RUNNING = 3, REPLIED = 4 };
 
 struct __attribute__((packed)) request { /* wire.py: REQUEST */
-    uint32_t index;
+    uint32_t index, input_bytes;
     double cpu_s, wall_s;
     uint64_t memory_bytes, output_bytes;
     uint32_t processes;
@@ -51,6 +54,7 @@ struct __attribute__((packed)) reply {   /* wire.py: REPLY */
     int32_t status;
     double cpu_s, wall_s, waited_s, slowdown;
     uint64_t memory_bytes;
+    uint32_t stdout_bytes, stderr_bytes;
 };
 
 struct accounts {                        /* accounting.py: State */
@@ -75,13 +79,15 @@ struct plan {
     void *code, *names, *finish;         /* NULL where the program is not Python's; `finish` ends the process */
     double tick_s;
     struct accounts *accounts;
-    struct request terms;                /* what tmpfs_options and limits were made for; the index does not matter */
+    struct request terms;                /* what tmpfs_options and limits were made for; the first two fields do not matter */
     int32_t length;                      /* of the message that was read last */
     int32_t count, descriptors[DESCRIPTORS];
     int32_t pid, pidfd;
     int64_t started_ns;
-    char message[MESSAGE_BYTES];
+    char *message, *answer;              /* in memory that no child has: what one test reads and writes is not for the next */
 };
+
+enum { message_size = sizeof(struct request) + INPUT_BYTES };
 
 static char stack[131072] __attribute__((aligned(16)));
 
@@ -270,7 +276,7 @@ static void close_descriptors(struct plan *plan)
 static int receive(struct plan *plan)
 {
     char ancillary[CMSG_SPACE(DESCRIPTORS * sizeof(int))] __attribute__((aligned(8)));
-    struct iovec part = {plan->message, sizeof plan->message};
+    struct iovec part = {plan->message, message_size};
     struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = ancillary, .msg_controllen = sizeof ancillary};
     ssize_t length;
 
@@ -292,9 +298,65 @@ static int receive(struct plan *plan)
 
 static int is_usual(const struct plan *plan)
 {
-    const size_t after_index = sizeof plan->terms.index;
-    return plan->length == sizeof plan->terms && plan->count == 3
-        && memcmp(plan->message + after_index, (const char *)&plan->terms + after_index, sizeof plan->terms - after_index) == 0;
+    const struct request *request = (const void *)plan->message;
+    const size_t varying = sizeof request->index + sizeof request->input_bytes;
+    const int has_files = plan->length == sizeof *request && plan->count == 3 && request->input_bytes == IN_FILES;
+    const int has_bytes = plan->count == 0 && request->input_bytes <= INPUT_BYTES
+        && (size_t)plan->length == sizeof *request + request->input_bytes;
+    return (has_files || has_bytes)
+        && memcmp(plan->message + varying, (const char *)&plan->terms + varying, sizeof *request - varying) == 0;
+}
+
+/* Anonymous files for a test whose input came in its request. */
+static int open_files(struct plan *plan)
+{
+    const char *input = plan->message + sizeof plan->terms;
+    const ssize_t size = plan->terms.input_bytes;
+
+    while (plan->count < 3) {
+        int descriptor = syscall(SYS_memfd_create, "data", 1U /* MFD_CLOEXEC */);
+        if (descriptor < 0)
+            return -errno;
+        plan->descriptors[plan->count++] = descriptor;
+    }
+    if (write(plan->descriptors[0], input, size) != size)
+        return -errno;
+    return lseek(plan->descriptors[0], 0, SEEK_SET) < 0 ? -errno : 0;
+}
+
+/* Send a reply, with the output of a test whose input came in its request. */
+static int answer(struct plan *plan, struct reply *reply)
+{
+    struct iovec part = {plan->answer, sizeof *reply};
+    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
+    char ancillary[CMSG_SPACE(2 * sizeof(int))] __attribute__((aligned(8)));
+    struct stat output, errors;
+
+    reply->stdout_bytes = reply->stderr_bytes = IN_FILES;
+    if (plan->terms.input_bytes != IN_FILES) {
+        if (fstat(plan->descriptors[1], &output) < 0 || fstat(plan->descriptors[2], &errors) < 0)
+            return -errno;
+        if (output.st_size <= STDOUT_BYTES && errors.st_size <= STDERR_BYTES) {
+            char *at = plan->answer + sizeof *reply;
+            reply->stdout_bytes = output.st_size;
+            reply->stderr_bytes = errors.st_size;
+            if (pread(plan->descriptors[1], at, output.st_size, 0) != output.st_size
+                || pread(plan->descriptors[2], at + output.st_size, errors.st_size, 0) != errors.st_size)
+                return -EIO;
+            part.iov_len += output.st_size + errors.st_size;
+        } else {
+            struct cmsghdr *files;
+            header.msg_control = ancillary;
+            header.msg_controllen = sizeof ancillary;
+            files = CMSG_FIRSTHDR(&header);
+            files->cmsg_level = SOL_SOCKET;
+            files->cmsg_type = SCM_RIGHTS;
+            files->cmsg_len = CMSG_LEN(2 * sizeof(int));
+            memcpy(CMSG_DATA(files), plan->descriptors + 1, 2 * sizeof(int));
+        }
+    }
+    memcpy(plan->answer, reply, sizeof *reply);
+    return sendmsg(plan->control, &header, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
 /* One test, from its request to its reply. */
@@ -305,8 +367,11 @@ static int run(struct plan *plan)
     struct rusage usage;
     int status;
     double wait_s = plan->terms.cpu_s < plan->tick_s ? plan->terms.cpu_s : plan->tick_s;
-    int wait_ms = wait_s * 1000 < 1 ? 1 : (int)(wait_s * 1000), ready;
+    int wait_ms = wait_s * 1000 < 1 ? 1 : (int)(wait_s * 1000), ready, failed;
 
+    failed = plan->terms.input_bytes == IN_FILES ? 0 : open_files(plan);
+    if (failed)
+        return failed;
     begin(plan->accounts);
     plan->started_ns = now_ns(CLOCK_MONOTONIC);
     if (plan->execute)
@@ -338,8 +403,9 @@ static int run(struct plan *plan)
     close(plan->pidfd);
     reply.wall_s = (now_ns(CLOCK_MONOTONIC) - plan->started_ns) / 1e9;
     end(plan, &reply, (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000LL + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000LL);
+    failed = answer(plan, &reply);
     close_descriptors(plan);
-    return send(plan->control, &reply, sizeof reply, MSG_NOSIGNAL) < 0 ? -errno : REPLIED;
+    return failed ? failed : REPLIED;
 }
 
 /* Run tests until one needs the caller: an outcome, or below 0 the negated errno. `pending`: the message was read already and its terms
@@ -358,7 +424,7 @@ int serve(struct plan *plan, int pending)
                 return UNUSUAL;
         }
         pending = 0;
-        memcpy(&plan->terms.index, plan->message, sizeof plan->terms.index);
+        memcpy(&plan->terms, plan->message, sizeof plan->terms);
         outcome = run(plan);
         if (outcome != REPLIED)
             return outcome;

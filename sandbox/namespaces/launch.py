@@ -12,7 +12,7 @@ LIBRARY = "/runtime/launch.so"  # inside the box's root
 SOURCE = os.path.join(os.path.dirname(__file__), "launch.c")
 COMPILE_FLAGS = ("-O2", "-shared", "-fPIC", "-x", "c")
 CHILD, CLOSED, UNUSUAL, RUNNING = range(4)  # `enum outcome` of launch.c
-_LIMITS, _DESCRIPTORS, _MESSAGE_BYTES = 10, 4, 4096
+_LIMITS, _DESCRIPTORS = 10, 4
 
 
 class _Plan(ctypes.Structure):
@@ -50,7 +50,8 @@ class _Plan(ctypes.Structure):
         ("pid", ctypes.c_int32),
         ("pidfd", ctypes.c_int32),
         ("started_ns", ctypes.c_int64),
-        ("message", ctypes.c_char * _MESSAGE_BYTES),
+        ("message", ctypes.c_void_p),
+        ("answer", ctypes.c_void_p),
     )
 
 
@@ -86,9 +87,19 @@ class Loop:
         self._kept: tuple[object, ...] = ()  # what the plan points to
         self._address = ctypes.byref(plan)
 
-    def attach(self, control: int, ready: int, unix_sockets: int, accounts: accounting.Accounts, cloner: system.Cloner) -> None:
-        """Take a cell's descriptors and accounts."""
+    def attach(
+        self,
+        control: int,
+        ready: int,
+        unix_sockets: int,
+        accounts: accounting.Accounts,
+        cloner: system.Cloner,
+        buffers: tuple[memoryview, memoryview],
+    ) -> None:
+        """Take a cell's descriptors, accounts and buffers for what comes and goes."""
         plan = self._plan
+        self._message = buffers[0]
+        plan.message, plan.answer = map(system.address, buffers)
         plan.control, plan.ready, plan.unix_sockets, plan.thread_id = control, ready, unix_sockets, cloner.thread_id or None
         plan.accounts = ctypes.pointer(accounts.state)
         self._kept = (accounts,)
@@ -116,9 +127,9 @@ class Loop:
             raise OSError(-outcome, f"launch: {os.strerror(-outcome)}")
         return outcome
 
-    def message(self) -> tuple[bytes, list[int]]:
+    def message(self) -> tuple[memoryview, list[int]]:
         """The message that was read last and its descriptors."""
-        return ctypes.string_at(ctypes.addressof(self._plan) + _Plan.message.offset, self._plan.length), self.descriptors()
+        return self._message[: self._plan.length], self.descriptors()
 
     def descriptors(self) -> list[int]:
         """Of the message that was read last."""
@@ -136,4 +147,4 @@ class Loop:
         plan.limits[:] = [name for name, _, _ in limits] + [-1] * (_LIMITS - len(limits))
         for index, (_, soft, hard) in enumerate(limits):
             plan.soft[index], plan.hard[index] = soft & 0xFFFFFFFFFFFFFFFF, hard & 0xFFFFFFFFFFFFFFFF
-        ctypes.memmove(ctypes.addressof(plan) + _Plan.terms.offset, ctypes.addressof(plan) + _Plan.message.offset, REQUEST.size)
+        ctypes.memmove(ctypes.addressof(plan) + _Plan.terms.offset, plan.message, REQUEST.size)

@@ -18,6 +18,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sandbox.interface import RunnerLost, SandboxUnavailable
@@ -27,6 +28,7 @@ _CODE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 _START_S = 30.0
 _FOREVER_S = 1e9
 _MESSAGE_BYTES = 65536
+_ANCILLARY_BYTES = socket.CMSG_SPACE(12) + socket.CMSG_SPACE(8)  # credentials, two descriptors
 _DIAGNOSTICS_BYTES = 65536
 
 
@@ -38,7 +40,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._messages: collections.deque[bytes] = collections.deque()
+        self._messages: collections.deque[tuple[bytes, tuple[int, ...]]] = collections.deque()
         self._waiter: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self.ended = False
@@ -50,7 +52,7 @@ class Channel:
     def _on_readable(self) -> None:
         while True:
             try:
-                message, ancillary, _, _ = self._socket.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(12))
+                message, ancillary, _, _ = self._socket.recvmsg(_MESSAGE_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 break
             except OSError:
@@ -59,10 +61,13 @@ class Channel:
                 self.ended = True
                 self._loop.remove_reader(self._socket.fileno())
                 break
+            descriptors: tuple[int, ...] = ()
             for level, kind, data in ancillary:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
                     self.peer_pid = struct.unpack("3i", data[:12])[0]
-            self._messages.append(message)
+                elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                    descriptors = struct.unpack(f"{len(data) // 4}i", data[: len(data) // 4 * 4])
+            self._messages.append((message, descriptors))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -72,8 +77,8 @@ class Channel:
             self._on_readable()
         return not self.ended
 
-    async def receive(self, within_s: float) -> bytes:
-        """The next message. Raises TimeoutError, and RunnerLost where the other side is gone."""
+    async def receive(self, within_s: float) -> tuple[bytes, tuple[int, ...]]:
+        """The next message and its descriptors, the caller's to close. Raises TimeoutError, and RunnerLost where the other side is gone."""
         if not self._messages:
             timer = self._loop.call_later(within_s, self._expire)  # far cheaper than a task that waits, once per test
             try:
@@ -93,10 +98,13 @@ class Channel:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(TimeoutError())
 
-    def send(self, message: bytes, descriptors: list[int]) -> None:
+    def send(self, message: bytes, descriptors: Sequence[int] = ()) -> None:
         """Send one message with descriptors. Raises RunnerLost."""
         try:
-            socket.send_fds(self._socket, [message], descriptors)
+            if descriptors:
+                socket.send_fds(self._socket, [message], descriptors)
+            else:
+                self._socket.send(message)
         except OSError as error:
             raise RunnerLost("the supervisor is gone") from error
 
@@ -106,6 +114,9 @@ class Channel:
             if not self.ended:
                 self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
+        while self._messages:
+            for descriptor in self._messages.popleft()[1]:
+                os.close(descriptor)
         self.ended = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -234,7 +245,7 @@ class Zygote:
     async def _listen(self, channel: Channel) -> None:
         with contextlib.suppress(RunnerLost):
             while True:
-                message = json.loads(await channel.receive(_FOREVER_S))
+                message = json.loads((await channel.receive(_FOREVER_S))[0])
                 future = self._ended.pop(message["ended"], None)
                 if future is not None and not future.done():
                     future.set_result(message["status"])

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import signal
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sandbox.interface import Job, Limits, RunnerLost, RunResult, Status, TestInput
 from sandbox.namespaces.process import Cell
-from sandbox.namespaces.wire import CPU_STOP, DIRTY, MEMORY_STOP, NOT_READY, OOM, OUTPUT_STOP, REPLY, REQUEST, WALL_STOP
+from sandbox.namespaces.wire import (
+    CPU_STOP,
+    DIRTY,
+    IN_FILES,
+    INPUT_BYTES,
+    MEMORY_STOP,
+    NOT_READY,
+    OOM,
+    OUTPUT_STOP,
+    REPLY,
+    REQUEST,
+    STDERR_BYTES,
+    WALL_STOP,
+)
 
-STDERR_BYTES = 4096
 DIAGNOSTIC_BYTES = 65536
 LOAD_SLACK_BYTES = 268_435_456  # what a supervisor may use while it loads a program, beyond the program's own limit
 _OUTPUT_SLACK_BYTES = 8_388_608  # collected output is charged to the writer, but not to its limit; so is its standard error
@@ -21,6 +35,7 @@ _DATA_HEADROOM_BYTES = 67_108_864  # what a warm interpreter has mapped already,
 _PIPELINE = 4  # tests handed over at a time: the next starts while the last is looked at
 _LOOK_S = 0.2  # how often a program that is being loaded is looked at
 _CELL_DIED = 1 << 16
+_PAGE = 4096
 _STARVED_SHARE = 0.05  # of the wall time without a core, above which a stop by the wall clock says more about the machine
 
 Reply = tuple[int, int, int, float, float, float, float, int]
@@ -43,6 +58,29 @@ class Binary:
 
     def __del__(self) -> None:
         os.close(self.descriptor)
+
+
+class Output(NamedTuple):
+    """What a test wrote: the head of its standard output and the size of the whole, the head of its standard error, the memory of both."""
+
+    stdout: bytes
+    stdout_bytes: int
+    stderr: bytes
+    charged_bytes: int
+
+
+_NO_OUTPUT = Output(b"", 0, b"", 0)
+
+
+class _Running(NamedTuple):
+    """A test that was handed over: its number, and the files for its output where they are ours."""
+
+    number: int
+    files: tuple[int, ...]
+
+    def close(self) -> None:
+        for descriptor in self.files:
+            os.close(descriptor)
 
 
 class CellRun:
@@ -102,76 +140,96 @@ class CellRun:
         give_up = time.monotonic() + 2 * cpu_s + 2
         while True:
             try:
-                return await self._cell.channel.receive(_LOOK_S)
+                return (await self._cell.channel.receive(_LOOK_S))[0]
             except TimeoutError:
                 if self._cell.cpu_s() > cpu_s or time.monotonic() > give_up:
                     raise
 
     async def tests(self, job: Job, first: int, stderr_bytes: int = STDERR_BYTES) -> AsyncGenerator[RunResult, None]:
         """Results from input `first` on, the next test already handed over while one is looked at. Raises RunnerLost."""
-        waiting: list[tuple[int, int, int]] = []
+        waiting: collections.deque[_Running] = collections.deque()
         at = first
         try:
             while at < len(job.inputs) or waiting:
                 while at < len(job.inputs) and len(waiting) < _PIPELINE:
                     waiting.append(self._submit(job, at))
                     at += 1
-                index, output, errors = waiting[0]
-                reply = await self.reply(job, index)
-                result = run_result(job.limits, job.inputs[index], reply, output, errors, stderr_bytes)
-                for descriptor in waiting.pop(0)[1:]:
-                    os.close(descriptor)
-                yield result
+                test = job.inputs[waiting[0].number]
+                reply, inline = await self._answer(job, waiting[0].number)
+                if inline is not None:
+                    output = inline
+                else:
+                    output = _read_output(waiting[0].files, test.output_bytes, stderr_bytes)
+                waiting.popleft().close()
+                yield run_result(job.limits, test, reply, output, stderr_bytes)
                 if reply[1] & (_CELL_DIED | DIRTY):
                     return
         finally:
-            for _, output, errors in waiting:
-                os.close(output)
-                os.close(errors)
+            for running in waiting:
+                running.close()
 
-    def _submit(self, job: Job, index: int) -> tuple[int, int, int]:
-        stdin = memory_file(job.inputs[index].stdin)
-        output, errors = os.memfd_create("stdout", os.MFD_CLOEXEC), os.memfd_create("stderr", os.MFD_CLOEXEC)
-        files = memory_file(b"".join(job.inputs[index].files.values())) if job.inputs[index].files else None
+    def _submit(self, job: Job, index: int) -> _Running:
+        test = job.inputs[index]
+        if not test.files and len(test.stdin) <= INPUT_BYTES:
+            self._hand_over(job, index, len(test.stdin), test.stdin, ())
+            return _Running(index, ())
+        running = _Running(index, (os.memfd_create("stdout", os.MFD_CLOEXEC), os.memfd_create("stderr", os.MFD_CLOEXEC)))
+        given = [memory_file(test.stdin)]
         try:
-            self.hand_over(job, index, (stdin, output, errors) if files is None else (stdin, output, errors, files))
+            if test.files:
+                given.append(memory_file(b"".join(test.files.values())))
+            self.hand_over(job, index, (given[0], *running.files, *given[1:]))
         except RunnerLost:
-            os.close(output)
-            os.close(errors)
+            running.close()
             raise
         finally:
-            os.close(stdin)
-            if files is not None:
-                os.close(files)
-        return index, output, errors
+            for descriptor in given:
+                os.close(descriptor)
+        return running
 
     def hand_over(self, job: Job, index: int, descriptors: tuple[int, ...]) -> None:
         """Start a test on these descriptors, or queue it behind the one that runs. Raises RunnerLost."""
+        files = job.inputs[index].files
+        names = json.dumps([(name, len(data)) for name, data in files.items()]).encode() if files else b""
+        self._hand_over(job, index, IN_FILES, names, descriptors)
+
+    def _hand_over(self, job: Job, index: int, input_bytes: int, content: bytes, descriptors: tuple[int, ...]) -> None:
         limits = job.limits
-        bounds = (limits.processes, limits.disk_bytes, limits.disk_inodes)
-        request = REQUEST.pack(index, limits.cpu_s, limits.net_s, limits.memory_bytes, job.inputs[index].output_bytes, *bounds)
-        if job.inputs[index].files:
-            request += json.dumps([(name, len(data)) for name, data in job.inputs[index].files.items()]).encode()
+        bounds = (limits.memory_bytes, job.inputs[index].output_bytes, limits.processes, limits.disk_bytes, limits.disk_inodes)
         self._running += 1
-        self._cell.channel.send(request, list(descriptors))
+        self._cell.channel.send(REQUEST.pack(index, input_bytes, limits.cpu_s, limits.net_s, *bounds) + content, descriptors)
 
     async def reply(self, job: Job, index: int) -> Reply:
-        """What the supervisor says of a test's end. Raises RunnerLost."""
+        """What the supervisor says of the end of a test that was handed over on descriptors. Raises RunnerLost."""
+        return (await self._answer(job, index))[0]
+
+    async def _answer(self, job: Job, index: int) -> tuple[Reply, Output | None]:
+        """The reply, and the output if the supervisor sent it."""
         group = self._cell.group
         try:
-            reply = REPLY.unpack(await self._cell.channel.receive(job.limits.net_s + 60))
+            message, descriptors = await self._cell.channel.receive(job.limits.net_s + 60)
         except TimeoutError as error:
             raise RunnerLost("the supervisor does not answer") from error
         except RunnerLost:
             if group is not None and group.oom_kills() > self._oom_kills:
-                return index, OOM | _CELL_DIED, signal.SIGKILL, 0.0, 0.0, 0.0, 1.0, job.limits.memory_bytes
+                return (index, OOM | _CELL_DIED, signal.SIGKILL, 0.0, 0.0, 0.0, 1.0, job.limits.memory_bytes), _NO_OUTPUT
             raise
         self._running -= 1
-        if reply[0] != index:
-            raise RunnerLost("the supervisor answered for another test")
-        if reply[1] & NOT_READY and not reply[1] & OOM:
-            raise RunnerLost("the box could not be made")
-        return reply
+        *fields, stdout_bytes, stderr_bytes = REPLY.unpack_from(message)
+        reply: Reply = (*fields,)
+        try:
+            if reply[0] != index:
+                raise RunnerLost("the supervisor answered for another test")
+            if reply[1] & NOT_READY and not reply[1] & OOM:
+                raise RunnerLost("the box could not be made")
+            if stdout_bytes != IN_FILES:
+                end = REPLY.size + stdout_bytes
+                charged = _in_pages(stdout_bytes) + _in_pages(stderr_bytes)
+                return reply, Output(message[REPLY.size : end], stdout_bytes, message[end : end + stderr_bytes], charged)
+            return reply, _read_output(descriptors, job.inputs[index].output_bytes, DIAGNOSTIC_BYTES) if descriptors else None
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     async def close(self) -> None:
         """Kill the cell, and wait until nothing is left of a test that was running; an idle cell goes while the next job starts."""
@@ -183,17 +241,26 @@ class CellRun:
             await self._cell.gone()
 
 
-def run_result(limits: Limits, test: TestInput, reply: Reply, output: int, errors: int, stderr_bytes: int) -> RunResult:
-    """The result that a supervisor's reply and what the program left in its files make together."""
-    index, flags, status, cpu_s, wall_s, waited_s, slowdown, peak = reply
+def _in_pages(size: int) -> int:
+    return -(-size // _PAGE) * _PAGE
+
+
+def _read_output(files: tuple[int, ...], output_bytes: int, stderr_bytes: int) -> Output:
+    output, errors = files
+    charged = sum(os.fstat(file).st_blocks for file in files) * 512
     size = os.fstat(output).st_size
-    stdout = os.pread(output, min(size, test.output_bytes), 0)
-    stderr = os.pread(errors, stderr_bytes, 0)
-    peak = max(0, peak - sum(os.fstat(file).st_blocks for file in (output, errors)) * 512 - _size(test))
+    return Output(os.pread(output, min(size, output_bytes), 0), size, os.pread(errors, stderr_bytes, 0), charged)
+
+
+def run_result(limits: Limits, test: TestInput, reply: Reply, output: Output, stderr_bytes: int = STDERR_BYTES) -> RunResult:
+    """The result that a supervisor's reply and a program's output make together."""
+    index, flags, status, cpu_s, wall_s, waited_s, slowdown, peak = reply
+    stderr = output.stderr[:stderr_bytes]
+    peak = max(0, peak - output.charged_bytes - _size(test))
     exit_code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-    verdict = _status(limits, flags, exit_code, number, cpu_s / slowdown, peak, size > test.output_bytes, stderr)
-    return RunResult(index, verdict, stdout, stderr, exit_code, number, cpu_s, wall_s, peak, waited_s)
+    verdict = _status(limits, flags, exit_code, number, cpu_s / slowdown, peak, output.stdout_bytes > test.output_bytes, stderr)
+    return RunResult(index, verdict, output.stdout[: test.output_bytes], stderr, exit_code, number, cpu_s, wall_s, peak, waited_s)
 
 
 def _size(test: TestInput) -> int:

@@ -104,17 +104,41 @@ def prctl(option: int, value: int) -> None:
     _checked(_libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero), "prctl")
 
 
-def receive(control: socket, size: int, count: int) -> tuple[bytes, list[int]]:
-    """One message of at most `size` bytes and `count` descriptors; no bytes where the other side is gone. Raises OSError.
+def receive(control: socket, buffer: memoryview, count: int) -> tuple[memoryview, list[int]]:
+    """One message, in `buffer`, and at most `count` descriptors; no bytes where the other side is gone. Raises OSError.
 
     The standard `socket` module has this, but costs every cell half a megabyte.
     """
-    message, ancillary, _, _ = control.recvmsg(size, CMSG_SPACE(count * 4))
+    size, ancillary, _, _ = control.recvmsg_into([buffer], CMSG_SPACE(count * 4))
     descriptors: list[int] = []
     for level, kind, data in ancillary:
         if level == SOL_SOCKET and kind == SCM_RIGHTS:
             descriptors += memoryview(data[: len(data) // 4 * 4]).cast("i")
-    return message, descriptors
+    return buffer[:size], descriptors
+
+
+def send(control: socket, message: bytes, descriptors: list[int]) -> None:
+    """One message with descriptors. Raises OSError."""
+    control.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, b"".join(number.to_bytes(4, "little") for number in descriptors))])
+
+
+_libc.mmap.restype = ctypes.c_void_p
+_PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS, _MADV_DONTFORK = 3, 0x22, 10
+
+
+def memory_of_our_own(size: int) -> memoryview:
+    """Memory that no process forked from this one has. Raises OSError."""
+    wanted = ctypes.c_size_t(size)
+    found = _libc.mmap(None, wanted, _PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS, -1, ctypes.c_long(0))
+    if found in (None, ctypes.c_void_p(-1).value):
+        raise OSError(ctypes.get_errno(), "mmap")
+    _checked(_libc.madvise(ctypes.c_void_p(found), wanted, _MADV_DONTFORK), "madvise")
+    return memoryview((ctypes.c_char * size).from_address(found)).cast("B")
+
+
+def address(memory: memoryview) -> int:
+    """Where it begins."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
 def close_from(first: int) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import struct
 
-REQUEST = struct.Struct("<IddQQIQI")  # index, cpu_s, wall_s, memory, output, processes, disk, inodes
-REPLY = struct.Struct("<IIiddddQ")  # index, flags, wait status, cpu_s, wall_s, seconds without a core, slowdown, memory_bytes
+# A test's input travels in its request where it is short, its output in the reply; longer ones are anonymous files, passed as descriptors.
+REQUEST = struct.Struct("<IIddQQIQI")  # index, bytes of input that follow, cpu_s, wall_s, memory, output, processes, disk, inodes
+# index, flags, wait status, cpu_s, wall_s, seconds without a core, slowdown, memory, bytes of standard output and error that follow
+REPLY = struct.Struct("<IIiddddQII")
+IN_FILES = 0xFFFFFFFF  # in place of a number of bytes: descriptors are passed
+INPUT_BYTES, STDOUT_BYTES, STDERR_BYTES = 16384, 32768, 4096  # the most that travels in a message
 CPU_STOP, WALL_STOP, OUTPUT_STOP, MEMORY_STOP, OOM, NOT_READY, DIRTY = 1, 2, 4, 8, 16, 32, 64

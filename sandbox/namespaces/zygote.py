@@ -154,6 +154,7 @@ def _serve(control: socket, uid: int, gid: int, prepared, cell, system) -> None:
     gc.collect()
     gc.freeze()
     control.send(json.dumps({"ready": True, "python": sys.version.split()[0]}).encode())
+    buffer = memoryview(bytearray(256))
     cells: dict[int, tuple[int, int]] = {}  # pidfd -> (pid, the owner's number)
     while True:
         for ready, _ in poller.poll():
@@ -163,7 +164,7 @@ def _serve(control: socket, uid: int, gid: int, prepared, cell, system) -> None:
                 pid, number = cells.pop(ready)
                 control.send(json.dumps({"ended": number, "status": os.waitpid(pid, 0)[1]}).encode())
                 continue
-            message, descriptors = system.receive(control, 256, 1)
+            message, descriptors = system.receive(control, buffer, 1)
             if not message:
                 os._exit(0)
             pid, pidfd = cloner.clone(flags)
@@ -171,7 +172,7 @@ def _serve(control: socket, uid: int, gid: int, prepared, cell, system) -> None:
                 control.close()
                 cell.start(socket(fileno=descriptors[0]), uid, gid, prepared)
             os.close(descriptors[0])
-            cells[pidfd] = (pid, int(message))
+            cells[pidfd] = (pid, int(bytes(message)))
             poller.register(pidfd, select.POLLIN)
 
 

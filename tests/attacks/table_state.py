@@ -92,6 +92,12 @@ PROCESS_STATE = (
     _left("left-recursion", "found = sys.getrecursionlimit() == 4711", "sys.setrecursionlimit(4711)", "settings of the interpreter", **_EXEC),
     _left("left-stdin", "data = sys.stdin.read()\nfound = data and data not in ('1', '2') and data", "os.lseek(0, 0, 0)",
           "input of another test that was read ahead", control="none", no_control="bare runs have one input each"),
+    _left("left-memory",
+          "data = sys.stdin.read()\nlines = [line.split() for line in open('/proc/self/maps')]\nmemory = open('/proc/self/mem', 'rb', 0)\n"
+          "for line in lines if len(data) < 9 else ():\n    if line[1].startswith('r'):\n        first, last = (int(end, 16) for end in line[0].split('-'))\n"
+          "        try: found = os.pread(memory.fileno(), last - first, first)[::-1].find(b'NI-SAW-TAHT') >= 0 or found\n        except OSError: pass",
+          "sys.planted = data, bytes(reversed(b'NI-SAW-TAHT'))\nprint(data)", "input and output of another test, in any buffer of the supervisor",
+          inputs=(b"x" * 9000 + b"THAT-WAS-IN" + b"y" * 9, b"2", b"3"), **_EXEC),
 )  # fmt: skip
 
 _LATER = """
@@ -136,7 +142,8 @@ SURVIVORS = (
 _CLEAN = dataclasses.replace(SMALL, cpu_s=1.0)
 LATER_TESTS = (
     python("survivor-answers", "survivors",
-           "import time\ndata = sys.stdin.read()\nif data == '1':\n    if os.fork() == 0:\n        os.setsid()\n        end = time.time() + 1\n"
+           "import time\ndata = sys.stdin.read()\nif data == '1':\n    if os.fork() == 0:\n        os.setsid()\n"
+           "        time.sleep(0.05)  # what it writes before test 1 ends is that test's own\n        end = time.time() + 1\n"
            "        while time.time() < end:\n            for n in range(64):\n                try: os.write(n, b'escaped: answered for test 2')\n"
            "                except OSError: pass\n        os._exit(0)\n    print('done', flush=True)\n    os._exit(0)\ntime.sleep(0.1)",
            "a child of test 1 that writes to every descriptor while test 2 runs", inputs=TWICE, limits=_CLEAN, allowed=ANYHOW,
