@@ -111,5 +111,6 @@ class Effects:
     sandbox: Sandbox
     judge_language: LanguageJudge
     default_languages: tuple[str, ...] = ("python", "cpp")  # programming languages allowed where a reference names none
+    math_conventions: tuple[str, ...] = ()  # choices that differ from the defaults, as `rounding=digits`
     economy: Economy = Economy()
     memory: VerdictMemory = field(default_factory=VerdictMemory)  # of verdicts, shared by all requests

@@ -13,6 +13,8 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from reward_service.scoring.equivalence.conventions import read_conventions
+
 ENVIRONMENT_PREFIX = "REWARD_"
 GIB = 1 << 30
 MIB = 1 << 20
@@ -102,6 +104,11 @@ class Settings(BaseSettings):
     )
     math_cpu_s: float = Field(
         2.0, ge=0.05, le=60, description="CPU time of one math comparison; what exceeds it is incorrect.", json_schema_extra={"unit": "s"}
+    )
+    math_conventions: Names = Field(
+        (),
+        description="Choices of docs/math-conventions.md, as `rounding=digits`. In the environment: separated by commas.",
+        json_schema_extra={"shown": "the defaults stated there"},
     )
     language_model: str | None = Field(
         None,
@@ -245,6 +252,12 @@ class Settings(BaseSettings):
         description="Longest time that accepted requests may take to finish after SIGTERM; what is left is `unscored: cancelled`.",
         json_schema_extra={"unit": "s"},
     )
+
+    @field_validator("math_conventions")
+    @classmethod
+    def _conventions_are_known(cls, written: tuple[str, ...]) -> tuple[str, ...]:
+        read_conventions(written)
+        return written
 
     @field_validator("key")
     @classmethod

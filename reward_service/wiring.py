@@ -113,6 +113,7 @@ class Machine:
             sandbox=_BoundSandbox(self, share, start_by),
             judge_language=judge,
             default_languages=self.settings.languages,
+            math_conventions=self.settings.math_conventions,
             memory=self.memory,
         )
 
@@ -322,7 +323,7 @@ async def _versions(settings: Settings) -> dict[str, str]:
         "python": platform.python_version(),
         "sandbox": settings.sandbox,
         "cpp_standard": settings.cpp_standard,
-        "math_rules": str(RULES_VERSION),
+        "math_rules": " ".join((str(RULES_VERSION), *sorted(settings.math_conventions))),
     }
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

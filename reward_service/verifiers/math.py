@@ -61,7 +61,7 @@ class _MathJudge:
     async def _compare(self, answer: str) -> Verdict:
         shown = answer[:MAX_SHOWN_CHARS]
         try:
-            found = await self._effects.workers.run(COMPARE, self._golds, answer)
+            found = await self._effects.workers.run(COMPARE, self._golds, answer, list(self._effects.math_conventions))
         except JobKilled as error:
             # The reference was read within its bounds before, so what broke them now is the answer.
             return Verdict(0.0, {"answer": shown}, {"answer": shown, "rule": f"limit:{error.cause}"})
