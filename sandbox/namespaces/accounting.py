@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import time
 
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_SHARED_MATTERS_BYTES = 32 << 20  # looking at each page's sharers takes longer than a tick where there are many
 _LINGERING_BYTES = 8 << 20  # more than this above the start, and the last test's memory is still being freed
 _LINGER_S = 0.05
 _SPINS, _BASELINE_SPINS = 10_000, 40  # a quarter of a millisecond each
@@ -93,6 +95,18 @@ class Accounts:
             peak, state.highest = (peak if peak > state.highest else 0), max(peak, state.highest)
         return max(0, peak - max(0, state.start_bytes)), kills > before
 
+    def set_base(self, *, forked: bool) -> None:
+        """Where nothing counts memory: what a test has from the start, before any is forked. One that executes a program has nothing."""
+        if not self.memory:
+            with open("/proc/self/statm", "rb") as file:
+                _, resident, shared = map(int, file.read().split()[:3])
+            self.state.start_bytes = (resident - shared) * _PAGE if forked else 0
+
+    def resident_peak(self, largest_bytes: int) -> int:
+        """Peak bytes of a test above its start by what the kernel says of its largest process, once that exceeds what we ourselves ever had."""
+        ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+        return max(0, largest_bytes - self.state.start_bytes) if largest_bytes > ours else 0
+
     def _reset(self) -> int:
         """Forget the peak; the bytes in use now."""
         if self.state.resettable:
@@ -121,12 +135,38 @@ def _can_reset(peak: int) -> bool:
 
 
 def tree() -> tuple[float, int]:
-    """(CPU seconds, resident bytes) of everything in this pid namespace but its init, this process."""
-    cpu_s, resident = 0.0, 0
+    """(CPU seconds, resident bytes) of everything in this pid namespace but its init, this process.
+
+    Processes that were forked from one another share most of their pages: these count once, where they could matter.
+    """
+    cpu_s, resident, count = 0.0, 0, 0
     for fields in _each("stat"):
         cpu_s += sum(map(int, fields[11:15])) / _CLOCK_TICKS
         resident += int(fields[21]) * _PAGE
-    return cpu_s, resident
+        count += 1
+    return cpu_s, resident if count < 2 or resident < _SHARED_MATTERS_BYTES else _proportional_bytes()
+
+
+def _proportional_bytes() -> int:
+    """Bytes of the tree, a page that several processes share counted in parts; where the kernel does not say, all of a process's pages."""
+    found = 0
+    for name in _pids():
+        try:
+            with open(f"/proc/{name}/smaps_rollup", "rb") as file:
+                found += next(int(line.split()[1]) << 10 for line in file if line.startswith(b"Pss:"))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except (OSError, StopIteration):
+            found += _resident_bytes(name)
+    return found
+
+
+def _resident_bytes(name: str) -> int:
+    try:
+        with open(f"/proc/{name}/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except (OSError, IndexError):
+        return 0
 
 
 def waited_s() -> float:
