@@ -140,6 +140,7 @@ class Cell:
         source = os.pread(descriptors[0], source_bytes, 0) if kind == child.KIND_PYTHON else b""
         os.close(descriptors[0])
         error = self._compile_python(source, int(order["seed"])) if kind == child.KIND_PYTHON else None  # type: ignore[call-overload]
+        accounts.set_base(forked=kind == child.KIND_PYTHON)
         loop = self._prepared.loop
         if loop is not None and error is None:
             loop.attach(self._control.fileno(), self._ready, self._unix_sockets, accounts, self._cloner, (self._message, self._reply))
@@ -197,7 +198,7 @@ class Cell:
         if killed:
             flags |= OOM
         if not self._accounts.memory:
-            peak = watched_peak
+            peak = max(watched_peak, self._accounts.resident_peak(usage.ru_maxrss << 10))
         if not self._was_ready():
             flags |= NOT_READY
         if not self._is_clean():
@@ -274,6 +275,7 @@ class Cell:
                     cpu_s = self._accounts.used_cpu_s(cpu_s)
                 else:
                     tree_cpu_s, tree_bytes = accounting.tree()
+                    tree_bytes -= self._accounts.state.start_bytes
                     cpu_s = max(cpu_s, tree_cpu_s)
             peak = max(peak, tree_bytes)
             limit_s = request.cpu_s * speed.slowdown

@@ -235,6 +235,15 @@ static int clean(const struct plan *plan)
     }
 }
 
+/* accounting.py: the same */
+static uint64_t resident_peak(const struct accounts *accounts, int64_t largest)
+{
+    struct rusage own;
+
+    getrusage(RUSAGE_SELF, &own);
+    return largest > own.ru_maxrss * 1024 && largest > accounts->start_bytes ? largest - accounts->start_bytes : 0;
+}
+
 static void end(struct plan *plan, struct reply *reply, int64_t waited_for_ns)
 {
     struct accounts *accounts = plan->accounts;
@@ -402,6 +411,8 @@ static int run(struct plan *plan)
     reply.status = status;
     close(plan->pidfd);
     reply.wall_s = (now_ns(CLOCK_MONOTONIC) - plan->started_ns) / 1e9;
+    if (plan->accounts->peak < 0)
+        reply.memory_bytes = resident_peak(plan->accounts, usage.ru_maxrss * 1024);
     end(plan, &reply, (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000LL + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000LL);
     failed = answer(plan, &reply);
     close_descriptors(plan);
