@@ -80,6 +80,12 @@ class Settings(BaseSettings):
         description="Address to listen on. Without `key` and `keys_file` it must be a loopback address.",
         json_schema_extra={"unit": "address"},
     )
+    published_host: str | None = Field(
+        None,
+        min_length=1,
+        description="In a container: the address that its port is published on. Without `key` that one must be loopback instead of `host`.",
+        json_schema_extra={"unit": "address"},
+    )
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
     key: SecretStr | None = Field(
         None, description="The key that clients send as `Authorization: Bearer KEY`. Without one the service answers on loopback only."
@@ -117,8 +123,29 @@ class Settings(BaseSettings):
         json_schema_extra={"unit": "path"},
     )
 
-    sandbox: Literal["namespaces"] = Field(
+    sandbox: Literal["namespaces", "docker", "remote"] = Field(
         "namespaces", description="Backend that runs candidates' programs. None of them is without isolation."
+    )
+    runners: Names = Field(
+        (),
+        description="For `remote`: where runners listen, `unix:/folder/*.sock` or `tcp:name:port`. Separated by commas.",
+        json_schema_extra={"shown": "none"},
+    )
+    runner_token: SecretStr | None = Field(
+        None, min_length=1, description="For `remote`: what service and runners show each other; the runners' `SANDBOX_TOKEN`."
+    )
+    docker_host: str = Field(
+        "unix:///var/run/docker.sock",
+        min_length=1,
+        description="For `docker`: where the engine listens.",
+        json_schema_extra={"unit": "address"},
+    )
+    docker_image: str = Field("reward-sandbox", min_length=1, description="For `docker`: image of the sandbox runner.")
+    docker_runtime: str | None = Field(
+        None, min_length=1, description="For `docker`: runtime of the containers, such as `runsc`; unset: the engine's default."
+    )
+    docker_programs: int = Field(
+        2000, ge=1, le=1_000_000_000, description="For `docker`: programs that a container serves before it is replaced."
     )
     sandbox_slots: int = Field(
         default_factory=_cores,
@@ -269,11 +296,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.key is None and self.keys_file is None and not is_loopback(self.host):
+        if self.key is None and self.keys_file is None and not is_loopback(self.published_host or self.host):
             raise ValueError(
                 f"without a key the service listens on loopback only: set {ENVIRONMENT_PREFIX}KEY or {ENVIRONMENT_PREFIX}KEYS_FILE, "
                 "or host to 127.0.0.1"
             )
+        if self.sandbox == "remote" and not self.runners:
+            raise ValueError(f"the remote sandbox needs the addresses of its runners: set {ENVIRONMENT_PREFIX}RUNNERS")
         if self.max_held_bytes < self.max_body_bytes:
             raise ValueError("max_held_bytes must be at least max_body_bytes")
         if self.default_deadline_s > self.max_deadline_s:

@@ -186,7 +186,7 @@ class Turns:
         loop = asyncio.get_running_loop()
         if start_by is not None and loop.time() >= start_by:
             raise DeadlineExceeded("not started before the deadline")
-        if self._free and not self._active:
+        if self._free > 0 and not self._active:
             line.flow.tag = max(line.flow.tag, self._now)
             line.tag = max(line.tag, line.flow.now)
             line.flow.charge(line, cost_s)
@@ -253,9 +253,18 @@ class Turns:
             flow.add(line)
         self._now += seconds / self._weights(flow)
 
+    def resize(self, slots: int) -> None:
+        """Have so many permits from now on. Those held beyond that end as they would; none is given out until there is room."""
+        self._free += slots - self.slots
+        self.slots = slots
+        self._give_out()
+
     def _release(self) -> None:
         self._free += 1
-        while self._free and self._active:
+        self._give_out()
+
+    def _give_out(self) -> None:
+        while self._free > 0 and self._active:
             flow = min(self._active, key=_due)
             found = flow.pop()
             if found is None:

@@ -23,9 +23,12 @@ from reward_service.settings import Settings
 from reward_service.turns import Share, Turns
 from reward_service.verdict_memory import VerdictMemory
 from reward_service.workers import WorkerPool, WorkerStats
+from sandbox.docker import DockerConfig, containers
 from sandbox.interface import Job, RunnerLost, RunResult, Sandbox, SandboxUnavailable
 from sandbox.languages import canonical_language
 from sandbox.namespaces.backend import NamespacesConfig, NamespacesSandbox
+from sandbox.pool import Pool as RunnerPool
+from sandbox.remote import parse_address, runners
 from sandbox.selfcheck import CANARIES, run_checks
 
 RUNNER_LOSSES = 5  # after which a job is given up; a job of which nothing is known is never a verdict
@@ -34,6 +37,7 @@ RESULTS_KEPT = 32_768  # of workers' items: parsed references, comparisons, lang
 PROGRAM = "program"  # the kind of a sandbox's work, in tests
 PRIOR_S = {PROGRAM: 0.02, "judge_language": 0.01, "compare_answers": 0.005, "prepare_gold": 0.005}  # until something is known
 TOOL_WAIT_S = 10.0
+SANDBOX_RETRY_S = 5.0
 NOTHING_RAN_S = 2e-4  # a turn up to which found everything known already, and says nothing of what programs cost
 PACKAGES = ("math-verify", "sympy", "latex2sympy2-extended", "fasttext-predict")
 
@@ -76,6 +80,7 @@ class Machine:
         self.results: Memo[object] = Memo(RESULTS_KEPT, lambda: self.worker_turns.waiting > 0)
         self.runner_losses = 0
         self._notes = notes if notes is not None else {}
+        self._starting_again: asyncio.Task[None] | None = None
         self._sandbox_fault: str | None = "not started yet"
         self._versions: dict[str, str] = {}
         self._started = False
@@ -88,17 +93,35 @@ class Machine:
         """
         await asyncio.to_thread(check_model_file, self.settings.language_model or MODEL_PATH)
         await self.workers.start()
+        await self._start_sandbox()
+        if self._sandbox_fault is not None and isinstance(self.sandbox, RunnerPool):
+            self._starting_again = asyncio.create_task(self._start_again())
+        self._versions = await _versions(self.settings, embedded=not isinstance(self.sandbox, RunnerPool))
+        self._started = True
+
+    async def _start_sandbox(self) -> bool:
+        """Start the sandbox; whether it came up, be it refused for what a canary reached."""
         try:
             await self.sandbox.start()
             self._sandbox_fault = await _won_by_a_canary(self.sandbox)
         except SandboxUnavailable as error:
             self._sandbox_fault = str(error)
-        self._versions = await _versions(self.settings)
-        self._started = True
+            return False
+        return True
+
+    async def _start_again(self) -> None:
+        """Runners and engines may come up after the service."""
+        while self._sandbox_fault is not None:
+            await asyncio.sleep(SANDBOX_RETRY_S)
+            if await self._start_sandbox():
+                return
 
     async def close(self) -> None:
         """Kill everything that was started; nothing survives."""
         self._started = False
+        if self._starting_again is not None:
+            self._starting_again.cancel()
+            await asyncio.gather(self._starting_again, return_exceptions=True)
         try:
             await self.sandbox.close()
         finally:
@@ -141,7 +164,7 @@ class Machine:
 
     def versions(self) -> dict[str, str]:
         """What decides a grade here: service, verifiers, tool chain."""
-        return dict(self._versions)
+        return {**self._versions, **(self.sandbox.tools if isinstance(self.sandbox, RunnerPool) else {})}
 
     def _missing_languages(self) -> list[str]:
         """The allowed languages that do not run here, each with the note about it."""
@@ -152,7 +175,30 @@ class Machine:
 
 def build_machine(settings: Settings) -> Machine:
     """The machine that the settings describe, not yet started."""
-    sandbox = NamespacesSandbox(
+    sandbox = _embedded(settings) if settings.sandbox == "namespaces" else _pool(settings)
+    return Machine(settings, WorkerPool(settings.workers, settings.worker_memory_bytes), sandbox, sandbox.notes)
+
+
+def _pool(settings: Settings) -> RunnerPool:
+    """Runners in containers of ours, or runners that somebody else starts."""
+    if settings.sandbox == "remote":
+        token = settings.runner_token.get_secret_value() if settings.runner_token is not None else ""
+        return RunnerPool(runners(tuple(map(parse_address, settings.runners)), token))
+    config = DockerConfig(
+        image=settings.docker_image,
+        slots=settings.sandbox_slots,
+        runtime=settings.docker_runtime,
+        programs=settings.docker_programs,
+        host=settings.docker_host,
+        strict=settings.strict,
+        cpp_standard=settings.cpp_standard,
+        max_memory_bytes=settings.max_memory_bytes,
+    )
+    return RunnerPool(containers(config))
+
+
+def _embedded(settings: Settings) -> NamespacesSandbox:
+    return NamespacesSandbox(
         NamespacesConfig(
             slots=settings.sandbox_slots,
             python=settings.python,
@@ -163,7 +209,6 @@ def build_machine(settings: Settings) -> Machine:
             binaries_disk_bytes=settings.binaries_disk_bytes,
         )
     )
-    return Machine(settings, WorkerPool(settings.workers, settings.worker_memory_bytes), sandbox, sandbox.notes)
 
 
 class _BoundWorkers:
@@ -290,6 +335,8 @@ class _BoundSandbox:
     @contextlib.asynccontextmanager
     async def _turn(self, start_by: float | None, tests: int) -> AsyncGenerator[None, None]:
         costs = self._machine.costs
+        if self._machine.sandbox_turns.slots != self._machine.sandbox.slots:  # runners come and go
+            self._machine.sandbox_turns.resize(self._machine.sandbox.slots)
         async with self._machine.sandbox_turns.take(self._share, start_by, costs.estimate_s(PROGRAM, tests)):
             started = time.monotonic()
             try:
@@ -317,7 +364,8 @@ async def _won_by_a_canary(sandbox: Sandbox) -> str | None:
     return "; ".join(f"the promise '{finding.name}' does not hold ({finding.detail})" for finding in won) or None
 
 
-async def _versions(settings: Settings) -> dict[str, str]:
+async def _versions(settings: Settings, *, embedded: bool) -> dict[str, str]:
+    """What decides grades in this process; the tool chain only where programs run here, too."""
     found = {
         "service": reward_service.__version__,
         "python": platform.python_version(),
@@ -328,7 +376,8 @@ async def _versions(settings: Settings) -> dict[str, str]:
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = await asyncio.to_thread(importlib.metadata.version, package)
-    for name, command in {"program_python": (settings.python, "-I", "-S", "--version"), "g++": ("g++", "--version")}.items():
+    tools = {"program_python": (settings.python, "-I", "-S", "--version"), "g++": ("g++", "--version")} if embedded else {}
+    for name, command in tools.items():
         line = await _first_line(*command)
         if line:
             found[name] = line.removeprefix("Python ")

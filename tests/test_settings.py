@@ -55,6 +55,9 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("REWARD_LANGUAGES", "", "languages"),
         ("REWARD_HOST", "0.0.0.0", "loopback"),
         ("REWARD_HOST", "example.org", "loopback"),
+        ("REWARD_PUBLISHED_HOST", "0.0.0.0", "loopback"),
+        ("REWARD_SANDBOX", "remote", "runners"),
+        ("REWARD_DOCKER_PROGRAMS", "0", "docker_programs"),
         ("REWARD_KEY", "", "key"),
         ("REWARD_KEY", "two words", "key"),
         ("REWARD_MAX_HELD_BYTES", "2048", "max_held_bytes"),
@@ -82,6 +85,12 @@ def test_a_stray_env_file_decides_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / ".env").write_text("REWARD_PORT=9\n")
     monkeypatch.chdir(tmp_path)
     assert Settings().port == 8000
+
+
+def test_in_a_container_it_counts_where_the_port_is_published() -> None:
+    assert Settings(host="0.0.0.0", published_host="127.0.0.1").key is None
+    with pytest.raises(ValueError, match="loopback"):
+        Settings(host="127.0.0.1", published_host="192.0.2.1")
 
 
 def test_with_a_key_any_host_may_be_listened_on() -> None:

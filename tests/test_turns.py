@@ -305,3 +305,26 @@ def test_flows_that_are_gone_are_forgotten() -> None:
         assert len(turns._flows) <= 1025
 
     run(test)
+
+
+def test_permits_come_and_go_with_the_runners() -> None:
+    async def test() -> None:
+        turns, log = Gate(1), list[str]()
+        held = [turns.take(turns.shares["a"]) for _ in range(3)]
+        await held[0].__aenter__()
+        waiting = [asyncio.create_task(held[n].__aenter__()) for n in (1, 2)]
+        await asyncio.sleep(0)
+        turns.resize(3)
+        await asyncio.gather(*waiting)
+        assert (turns.busy, turns.slots) == (3, 3)
+        turns.resize(1)
+        late = asyncio.create_task(hold(turns, "a", log))
+        for n in (0, 1):
+            await held[n].__aexit__(None, None, None)
+            await asyncio.sleep(0)
+            assert log == [], "more is held than there is"
+        await held[2].__aexit__(None, None, None)
+        await late
+        assert (log, turns.busy) == (["a"], 0)
+
+    run(test)

@@ -16,6 +16,8 @@ from reward_service.settings import Settings
 from reward_service.wiring import RUNNER_LOSSES, Machine, build_machine
 from sandbox.fake import FakeSandbox, FakeSession
 from sandbox.interface import Job, RunnerLost, RunResult, SandboxUnavailable, Status, TestInput
+from sandbox.namespaces.backend import NamespacesSandbox
+from sandbox.pool import Pool
 from tests.server.doubles import BrokenSandbox, InlinePool
 
 JOB = Job("python", "print(input())", tuple(TestInput(str(number).encode()) for number in range(4)))
@@ -328,3 +330,20 @@ async def test_nothing_runs_where_nothing_is_chosen_or_wanted() -> None:
 
     assert await given.sandbox.talk(never, JOB, JOB, wanted=lambda: False) is None
     assert sandbox.jobs == []
+
+
+async def test_the_settings_name_the_backend() -> None:
+    assert isinstance(build_machine(Settings(sandbox="namespaces")).sandbox, NamespacesSandbox)
+    assert isinstance(build_machine(Settings(sandbox="docker")).sandbox, Pool)
+    remote = Settings(sandbox="remote", runners=("unix:/run/sandbox/*.sock", "tcp:sandbox:9000"), runner_token="t")
+    assert isinstance(build_machine(remote).sandbox, Pool)
+    with pytest.raises(ValueError, match="address of a runner"):
+        build_machine(Settings(sandbox="remote", runners=("sandbox:9000",)))
+
+
+async def test_turns_follow_the_slots_of_runners_that_come_and_go() -> None:
+    sandbox = FakeSandbox(slots=1)
+    machine = await started(sandbox)
+    sandbox._slots = 5
+    assert len(await results(machine.effects("a", soon()))) == 4
+    assert machine.sandbox_turns.slots == 5
