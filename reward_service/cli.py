@@ -15,18 +15,18 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from reward_service.errors import NotScored, RequestError, RewardServiceError
 from reward_service.langid import LanguageModelUnusable
+from reward_service.offline.check import Concern, Finding, check_rows
 from reward_service.offline.dumps import LEDGER_SUFFIX, SUFFIXES, DumpError, ReadGroup, Rename, find_row, open_dump, read_alone
 from reward_service.offline.explain import Explanation, explain_rollout
 from reward_service.offline.ledger import LedgerError, Stamp, open_ledger
-from reward_service.offline.run import BAD_ROW, Grading, Tally, score_dump
+from reward_service.offline.run import Grading, Tally, score_dump
 from reward_service.offline.selftest import Line, Works, selftest
+from reward_service.offline.tables import print_explanation, print_findings, print_lines, print_summary
 from reward_service.records import Group, Json, JsonObject, Outcome
 from reward_service.scoring.scheme import Scheme, resolve_scheme
 from reward_service.server.requests import read_request
@@ -145,7 +145,7 @@ def score(
                     return await score_dump(rows, ledger, grading, renames=parsed, on_progress=show)
 
         tally = asyncio.run(run())
-        _print_summary(tally, path, time.monotonic() - started)
+        print_summary(out, tally, path, time.monotonic() - started)
         raise typer.Exit(Exit.FINE if tally.all_scored else Exit.SOME_UNSCORED)
 
 
@@ -189,8 +189,41 @@ def explain(
                 return await explain_rollout(one, resolved, machine.effects("explain", None))
 
         explanation = asyncio.run(run())
-        _print_explanation(explanation)
+        print_explanation(out, explanation)
         raise typer.Exit(Exit.SOME_UNSCORED if explanation.grade.outcome is Outcome.UNSCORED else Exit.FINE)
+
+
+@app.command()
+def check(
+    data: Annotated[str, typer.Argument(help="A file, a folder or a pattern in quotes: .jsonl, .jsonl.gz, .jsonl.zst.")],
+    solutions: Annotated[
+        bool, typer.Option("--solutions", help="The rows' completions are known solutions: tell those that fail.")
+    ] = False,
+    show: Annotated[int, typer.Option(min=0, help="Rows shown of each kind; all of them are counted.")] = 10,
+    renames: MapOption = None,
+    settings_: SetOption = None,
+) -> None:
+    r"""Go through a data set before a run.
+
+    Tells references that cannot be used (math that does not parse or does not equal itself, tests and checkers that fail alone, languages
+    that are missing here), and math references over which a debatable convention decides (docs/math-conventions.md), with how they
+    were read. Completions are not needed, nor ids. Exit code 1 where something is unusable or a solution fails.
+
+        reward-service check train.jsonl --map reference.answer=answer
+    """
+    with _faults():
+        spec, settings = "correctness-only", _settings(settings_)
+        parsed = [Rename.parse(written) for written in renames or ()]
+
+        async def run() -> list[Finding]:
+            async with _machine(settings) as machine:
+                rows = open_dump(data).rows(parsed)
+                found = check_rows(rows, _group_reader(spec, settings), machine.effects("check", None), solutions=solutions)
+                return [finding async for finding in found]
+
+        findings = asyncio.run(run())
+        print_findings(out, findings, show)
+        raise typer.Exit(Exit.FINE if all(each.concern is Concern.DEBATABLE for each in findings) else Exit.SOME_UNSCORED)
 
 
 @app.command(name="selftest")
@@ -210,7 +243,7 @@ def selftest_command(settings_: SetOption = None) -> None:
                 await machine.close()
 
         lines = asyncio.run(run())
-        _print_lines(lines)
+        print_lines(out, lines)
         raise typer.Exit(Exit.FINE if all(line.works is not Works.NO for line in lines) else Exit.MACHINE)
 
 
@@ -359,40 +392,3 @@ def _progress(size: int) -> Iterator[Callable[[Tally], None]]:
             progress.update(bar, completed=tally.position, rows=f"{tally.rows:,} rows, {tally.kept:,} of them before")
 
         yield show
-
-
-def _print_summary(tally: Tally, path: Path, took_s: float) -> None:
-    outcomes = [*(outcome.value for outcome in Outcome), BAD_ROW]
-    table = Table("task", "rows", *outcomes, "mean reward", title=str(path), title_justify="left")
-    for task, counts in sorted(tally.outcomes.items()):
-        mean = tally.reward_mean(task)
-        table.add_row(
-            escape(task), f"{counts.total():,}", *(f"{counts[outcome]:,}" for outcome in outcomes), "-" if mean is None else f"{mean:.4f}"
-        )
-    out.print(table)
-    for reason, count in tally.reasons.most_common():
-        out.print(f"unscored: {escape(reason)} {count:,}")
-    new = tally.rows - tally.kept
-    out.print(f"{new:,} rows graded in {took_s:.1f} s ({new / max(took_s, 1e-9):,.0f} rows/s), {tally.kept:,} stood there before")
-
-
-def _print_explanation(explanation: Explanation) -> None:
-    table = Table("step", "finding", show_lines=True)
-    for step in explanation.steps:
-        finding = Text(step.finding)
-        for name, value in step.facts:
-            finding.append(f"\n{name}: ", style="dim").append(value.replace("\n", "\n    ") if "\n" in value.rstrip() else value.rstrip())
-        table.add_row(Text(step.name, style="bold"), finding)
-    out.print(table)
-    grade = explanation.grade
-    reward = "null" if grade.reward is None else f"{grade.reward:g}"
-    out.print(Text(f"{grade.outcome.value}, reward {reward}", style="bold green" if grade.outcome is Outcome.CORRECT else "bold"))
-
-
-def _print_lines(lines: list[Line]) -> None:
-    table = Table("what", "works", "found", "what to do", show_lines=True)
-    styles = {Works.YES: "green", Works.PARTLY: "yellow", Works.NO: "bold red"}
-    for line in lines:
-        advice = "" if line.works is Works.YES else line.advice
-        table.add_row(Text(line.name), Text(line.works, style=styles[line.works]), Text(line.found), Text(advice))
-    out.print(table)
