@@ -51,6 +51,9 @@ async def grade_groups(
 
     Group and rollout ids must be unique, and texts and token counts that the scheme's terms need must be there: shells check this.
     """
+    if len(groups) == 1 and len(groups[0].rollouts) == 1:  # a trainer's single completions, by the thousand: without tasks of their own
+        yield await _grade_single(groups[0], scheme, effects, detail)
+        return
     grades: asyncio.Queue[Grade] = asyncio.Queue()
     turn = asyncio.Lock()  # one completion is read per turn of the event loop, however many wait
     tasks: list[asyncio.Task[None]] = []
@@ -72,21 +75,37 @@ async def grade_groups(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _grade_group(
-    group: Group, scheme: Scheme, effects: Effects, detail: DetailLevel, grades: asyncio.Queue[Grade], turn: asyncio.Lock
-) -> None:
+async def _grade_single(group: Group, scheme: Scheme, effects: Effects, detail: DetailLevel) -> Grade:
+    form, judge = await _prepared(group, scheme, effects, detail)
+    rollout = group.rollouts[0]
+    if isinstance(judge, NotScored):
+        return _unscored(group, rollout, judge, detail)
+    return await grade_rollout(group, rollout, scheme, form, judge, effects, detail, contextlib.nullcontext())
+
+
+async def _prepared(group: Group, scheme: Scheme, effects: Effects, detail: DetailLevel) -> tuple[AnswerForm, Judge | NotScored]:
+    """What judges the group's answers, or why nothing can."""
     try:
         with attributed():
             verifier = VERIFIERS[group.task]
             context = GroupContext(group.group_id, scheme.seed, scheme.correctness == "fraction", detail)
-            judge = await verifier.prepare(group.reference, context, effects)
+            return verifier.answer_form, await verifier.prepare(group.reference, context, effects)
     except NotScored as error:
+        return AnswerForm.BOX, error
+
+
+async def _grade_group(
+    group: Group, scheme: Scheme, effects: Effects, detail: DetailLevel, grades: asyncio.Queue[Grade], turn: asyncio.Lock
+) -> None:
+    form, judge = await _prepared(group, scheme, effects, detail)
+    if isinstance(judge, NotScored):
         for rollout in group.rollouts:
-            grades.put_nowait(_unscored(group, rollout, error, detail))
+            grades.put_nowait(_unscored(group, rollout, judge, detail))
         return
+    ready: Judge = judge
 
     async def grade(rollout: Rollout) -> None:
-        grades.put_nowait(await grade_rollout(group, rollout, scheme, verifier.answer_form, judge, effects, detail, turn))
+        grades.put_nowait(await grade_rollout(group, rollout, scheme, form, ready, effects, detail, turn))
 
     async with asyncio.TaskGroup() as tasks:
         for number, rollout in enumerate(group.rollouts):

@@ -19,9 +19,9 @@ import reward_service
 from reward_service.errors import RewardServiceError
 from reward_service.server.http_protocol import BoundedHttp
 from reward_service.server.logs import configure_logs
-from reward_service.server.middleware import Observed, add_error_handlers
+from reward_service.server.middleware import Direct, Observed, add_error_handlers
 from reward_service.server.openapi import describe
-from reward_service.server.routes import router
+from reward_service.server.routes import GRADE, grading_endpoint, router
 from reward_service.server.service import Service
 from reward_service.server.uploads import router as uploads
 from reward_service.settings import Settings
@@ -61,6 +61,7 @@ def create_app(settings: Settings, machine: Machine | None = None) -> FastAPI:
     app.state.service = service
     app.include_router(router)
     app.include_router(uploads)
+    app.add_middleware(Direct, path=GRADE, endpoint=grading_endpoint(service), metrics=service.metrics)
     app.add_middleware(Observed, metrics=service.metrics)
     add_error_handlers(app, service.metrics)
     app.openapi = describe(app)  # type: ignore[method-assign]

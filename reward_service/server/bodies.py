@@ -14,6 +14,7 @@ from reward_service.server.bounds import INLINE_BYTES
 from reward_service.server.decompress import Encoding, TooLarge
 
 Receive = Callable[[], Awaitable[Any]]  # ASGI's: MutableMapping[str, Any]
+SLOWEST_BYTES = 1024  # a second, of bodies that take longer than a pause may: else they would come one byte at a time for ever
 ENCODINGS: Mapping[str, Encoding] = {
     "": Encoding.IDENTITY,
     "identity": Encoding.IDENTITY,
@@ -109,16 +110,19 @@ async def pieces_of(receive: Receive, bound: int, wait_s: float) -> AsyncIterato
 
     Raises:
         TooLarge: the client's fault (413): more bytes than `bound`.
-        RequestError: the client's fault (408): nothing came for `wait_s` seconds.
+        RequestError: the client's fault (408): nothing came for `wait_s` seconds, or after these fewer than SLOWEST_BYTES a second.
         Cancelled: the client went away.
     """
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
     size = 0
     while True:
+        late = min(loop.time() + wait_s, begun + wait_s + size / SLOWEST_BYTES)
         try:
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout_at(late):
                 message = await receive()
         except TimeoutError:
-            raise RequestError("", f"no byte of the body for {wait_s:g} seconds", status=408) from None
+            raise RequestError("", f"no byte of the body for {wait_s:g} seconds, or too few of them", status=408) from None
         if message["type"] == "http.disconnect":
             raise Cancelled("the client went away")
         piece: bytes = message.get("body", b"")

@@ -149,19 +149,23 @@ async def _unless_gone(receive: Receive, work: Coroutine[object, object, None]) 
     Raises:
         Cancelled: the client went away; the work was cancelled.
     """
-    worker = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_gone(receive))
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait({worker, watcher}, return_when=asyncio.FIRST_COMPLETED)
-        if not worker.done():
-            raise Cancelled("the client went away")
-        worker.result()
+        await work
+    except asyncio.CancelledError:
+        if gone and not task.uncancel():
+            raise Cancelled("the client went away") from None
+        raise
     finally:
-        worker.cancel()
         watcher.cancel()
-        await asyncio.gather(worker, watcher, return_exceptions=True)
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -1,10 +1,12 @@
-"""HTTP/1.1 of uvicorn with a bound on a request's head, and refusals of the protocol in the one form that docs/protocol.md states.
+"""HTTP/1.1 of uvicorn with bounds on a request's head and on peers that stand still, and refusals in the form that docs/protocol.md states.
 
-Neither uvicorn nor its parser bounds a head: a header of any length would be held before the application is asked.
+Neither uvicorn nor its parser bounds a head: a header of any length, at any pace, would be held before the application is asked. Nor does
+it bound how long a peer may leave its answer unread, which would be held as long.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import orjson
@@ -13,9 +15,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from reward_service.server.refusals import error_body
 
 MAX_HEAD_BYTES = 65_536  # request line and headers; those of trainers and proxies have about 1 KiB
+HEAD_S = 30.0  # from a head's first byte to its last
+SILENT_S = 75.0  # of a new connection that says nothing
+UNREAD_S = 60.0  # that a full connection takes nothing more
+SLOW_HEAD = f"the request line and headers took more than {HEAD_S:g} seconds"
 NO_HTTP = "the request is no HTTP/1.1: its first line, a header, the content length or a chunk"
 LONG_HEAD = f"the request line and headers have more than {MAX_HEAD_BYTES} bytes"
-REASONS: Mapping[int, str] = {400: "Bad Request", 431: "Request Header Fields Too Large"}
+REASONS: Mapping[int, str] = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -24,6 +30,30 @@ class BoundedHttp(HttpToolsProtocol):
     _head_bytes = 0  # of the head that is arriving; 0 between heads
     _in_head = True
     _refused = False
+    _alarm: asyncio.TimerHandle | None = None  # of a head that does not end
+    _stall: asyncio.TimerHandle | None = None  # of an answer that is not read
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A peer has connected."""
+        super().connection_made(transport)
+        self._alarm = self.loop.call_later(SILENT_S, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._stop_alarm()
+        self._stop_stall()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The peer takes nothing more for now."""
+        super().pause_writing()
+        if self._stall is None:
+            self._stall = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The peer takes more."""
+        self._stop_stall()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, if no head grows too long."""
@@ -33,6 +63,9 @@ class BoundedHttp(HttpToolsProtocol):
         super().data_received(data)
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(431, LONG_HEAD)
+        elif self._head_bytes == len(data) and self._in_head:  # the first of it
+            self._stop_alarm()
+            self._alarm = self.loop.call_later(HEAD_S, self._refuse, 408, SLOW_HEAD)
 
     def on_message_begin(self) -> None:
         """A request begins; maybe in the middle of what arrived."""
@@ -42,6 +75,7 @@ class BoundedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole: refuse it before the application is asked, or ask."""
         self._in_head, self._head_bytes = False, 0
+        self._stop_alarm()
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
             self._refuse(431, LONG_HEAD)
             raise ValueError(LONG_HEAD)  # ends the parser
@@ -69,3 +103,13 @@ class BoundedHttp(HttpToolsProtocol):
         ]
         self.transport.write("\r\n".join([*lines, "", ""]).encode("ascii") + content)
         self.transport.close()
+
+    def _stop_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _stop_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.datastructures import Headers
 
 from reward_service.server.answers import AnswerModel, RefusalModel
 from reward_service.server.grading import GradingResponse
@@ -16,6 +18,7 @@ from reward_service.server.openapi import GRADE_EXTRA
 from reward_service.server.pages import api_page
 from reward_service.server.service import Service
 
+GRADE = "/v1/grade"
 router = APIRouter()
 REFUSED = {
     400: "No JSON object: damaged, not UTF-8, NaN, a key twice in an object.",
@@ -52,8 +55,19 @@ async def with_key(request: Request, service: ServiceOf) -> Account:
 AccountOf = Annotated[Account, Depends(with_key)]
 
 
+def grading_endpoint(service: Service) -> Callable[[Headers, dict[str, object]], GradingResponse]:
+    """What answers `POST /v1/grade`, without the framework in between."""
+
+    def endpoint(headers: Headers, notes: dict[str, object]) -> GradingResponse:
+        account = service.keys.find(headers.get("authorization"))
+        notes["key"] = account.name
+        return GradingResponse(service, account)
+
+    return endpoint
+
+
 @router.post(
-    "/v1/grade",
+    GRADE,
     response_model=AnswerModel,
     responses={status: {"model": RefusalModel, "description": text} for status, text in REFUSED.items()},
     openapi_extra=GRADE_EXTRA,

@@ -99,7 +99,7 @@ async def test_a_repetition_goes_on_where_the_work_was_dropped(serving: Serving,
     monkeypatch.setattr(runs, "REJOIN_S", 0.01)
     pipeline.go(2)
     async with serving() as (client, service):
-        await raw_request(client, named(5), "application/x-ndjson", leave_after=3)
+        await raw_request(client, named(5), "application/x-ndjson", leave_after=2)
         await settle(lambda: not service.repeats._going_on)
         assert pipeline.begun == ["0", "1", "2"]
         assert (service.admission.requests, service.admission.rollouts, service.admission.held_bytes) == (0, 0, 0)
