@@ -15,9 +15,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from sandbox.docker import DockerConfig, containers
 from sandbox.interface import Job, TestInput
 from sandbox.namespaces.backend import NamespacesConfig, NamespacesSandbox
+from sandbox.pool import Pool
 from tests.attacks.attack import SECRET
+from tests.sandbox.runners import remote, runner_process
 
 PACKAGES = Path(__file__).parents[2] / ".runtime" / "python"
 
@@ -58,9 +61,28 @@ def _give_away(listener: socket.socket) -> None:
                 connection.sendall(SECRET)
 
 
+@contextlib.contextmanager
+def backend_named(name: str) -> Iterator[NamespacesSandbox | Pool]:
+    """The sandbox that `--backend` names, not yet started; `unix:/path` is a runner that runs already."""
+    if name == "namespaces":
+        yield NamespacesSandbox(NamespacesConfig(slots=2, python=sys.executable, packages=str(PACKAGES)))
+    elif name == "docker":
+        yield Pool(containers(DockerConfig(slots=2)))
+    elif name == "remote":
+        with tempfile.TemporaryDirectory() as folder, runner_process(f"unix:{folder}/a.sock", "--packages", str(PACKAGES)):
+            yield remote(f"unix:{folder}/a.sock")
+    else:
+        yield remote(name)
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def sandbox(planted: dict[str, str]) -> AsyncIterator[NamespacesSandbox]:
-    backend = NamespacesSandbox(NamespacesConfig(slots=2, python=sys.executable, packages=str(PACKAGES)))
+async def sandbox(planted: dict[str, str], request: pytest.FixtureRequest) -> AsyncIterator[NamespacesSandbox | Pool]:
+    with backend_named(request.config.getoption("--backend")) as backend:
+        async for started in _started(backend):
+            yield started
+
+
+async def _started(backend: NamespacesSandbox | Pool) -> AsyncIterator[NamespacesSandbox | Pool]:
     await backend.start()
     async with contextlib.aclosing(backend.run(Job("python", "import numpy", (TestInput(b""),)))) as results:
         assert [result.index async for result in results] == [0]  # what numpy needs starts when it is first asked for: have it now

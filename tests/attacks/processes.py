@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import subprocess
+
+from sandbox.docker import ContainerRunner
+from sandbox.interface import Sandbox
+from sandbox.pool import Pool
 
 _LEVELS = 3  # pid namespaces of the zygote, the cell and the test
 
 
-def candidates() -> set[int]:
-    """Processes that run below this one inside of a test's pid namespace. Others on this machine may run sandboxes, too."""
+def candidates(sandbox: Sandbox) -> set[int]:
+    """Processes that run inside of a test's pid namespace below whoever runs the sandbox. Others on this machine may run sandboxes, too."""
     parents, depths = {}, {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -17,8 +23,26 @@ def candidates() -> set[int]:
                 status = dict(line.split(":", 1) for line in file)
                 parents[int(name)] = int(status["PPid"])
                 depths[int(name)] = len(status["NSpid"].split())
-    found, more = set(), {os.getpid()}
-    while more:
-        more = {pid for pid, parent in parents.items() if parent in more}
-        found |= more
-    return {pid for pid in found if depths[pid] >= depths[os.getpid()] + _LEVELS}
+    found = set()
+    for root in _roots(sandbox):
+        below, more = set(), {root}
+        while more:
+            more = {pid for pid, parent in parents.items() if parent in more}
+            below |= more
+        found |= {pid for pid in below if depths[pid] >= depths.get(root, 0) + _LEVELS}
+    return found
+
+
+def _roots(sandbox: Sandbox) -> set[int]:
+    """The processes that make boxes, or their ancestors: this one, or the first ones of containers."""
+    members = [place.runner.member for place in sandbox._places.values() if place.runner] if isinstance(sandbox, Pool) else []
+    ours = {_first_process(member.container) for member in members if isinstance(member, ContainerRunner)}
+    composed = subprocess.run(
+        ["docker", "ps", "--quiet", "--filter", "label=com.docker.compose.service=sandbox"], capture_output=True, text=True
+    ) if members and not ours else None  # fmt: skip
+    return {os.getpid(), *ours, *(_first_process(name) for name in (composed.stdout.split() if composed else ()))}
+
+
+@functools.cache
+def _first_process(container: str) -> int:
+    return int(subprocess.run(["docker", "inspect", "-f", "{{.State.Pid}}", container], capture_output=True, text=True, check=True).stdout)

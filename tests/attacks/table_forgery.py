@@ -38,7 +38,9 @@ HARNESS = (
     _finds("memory", "needle = wanted.encode()\nn = 0\nfor line in open('/proc/self/maps'):\n    span, mode = line.split()[:2]\n"
            "    if 'rw' not in mode or '[v' in line: continue\n    a, b = (int(v, 16) for v in span.split('-'))\n"
            "    with open('/proc/self/mem', 'rb', 0) as m:\n        while a < b:\n            m.seek(a)\n            try: data = m.read(min(1 << 20, b - a))\n"
-           "            except OSError: break\n            if b'second ' + needle in data: escaped('in memory')\n            a += 1 << 20\n            del data",
+           "            except OSError: break\n            at = data.find(needle)\n            while at >= 0:  # never whole in its own memory, which it reads, too\n"
+           "                if data[max(0, at - 7):at] == b'second ': escaped('in memory')\n                at = data.find(needle, at + 1)\n"
+           "            a += 1 << 20\n            del data",
            "all memory of this process, which the harness was forked from", limits=dataclasses.replace(SMALL, cpu_s=3), control="exec"),
     _finds("descriptors-read", "for n in range(3, 64):\n    try: escaped(n, os.pread(n, 100, 0))\n    except OSError: pass\n"
            "for n in range(0, 3):\n    try: data = os.pread(n, 4096, 0)\n    except OSError: continue\n    if wanted.encode() in data: escaped('in', n)",

@@ -84,7 +84,7 @@ async def test_an_attack_is_contained(sandbox: Sandbox, planted: dict[str, str],
     for _ in range(row.rounds):
         _check(row, await _run(sandbox, job))  # a SandboxError here means: the program made itself our fault
     assert time.monotonic() - started < row.wall_s
-    assert candidates() == set(), "processes are left"
+    assert candidates(sandbox) == set(), "processes are left"
     await _a_later_job_is_right(sandbox)
 
 

@@ -90,14 +90,15 @@ async def test_programs_that_run_at_once_cannot_signal_by_shared_pages(sandbox: 
 async def test_a_job_that_is_given_up_leaves_nothing(sandbox: Sandbox) -> None:
     task = asyncio.create_task(_run(sandbox, _DAEMONS))
     async with asyncio.timeout(10):
-        while len(candidates()) < 21:  # the program and its daemons
+        while len(candidates(sandbox)) < 21:  # the program and its daemons
             await asyncio.sleep(0.02)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-    assert candidates() == set()
+    assert candidates(sandbox) == set()
 
 
+@pytest.mark.embedded
 async def test_warnings_of_sources_are_not_collected_for_ever(sandbox: NamespacesSandbox) -> None:
     zygote = sandbox._zygotes["python"]
     before = os.fstat(zygote._diagnostics).st_size
