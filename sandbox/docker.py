@@ -102,7 +102,9 @@ class ContainerRunner:
         self._launching = asyncio.create_task(asyncio.to_thread(self._launch))
         connection = await asyncio.shield(self._launching)
         try:
-            await asyncio.get_running_loop().create_connection(lambda: demultiplexer, sock=connection)
+            loop = asyncio.get_running_loop()
+            connect = loop.create_unix_connection if connection.family == socket.AF_UNIX else loop.create_connection
+            await connect(lambda: demultiplexer, sock=connection)
             self._ready = await introduce(self._stream, "", START_S)
         except Refused as error:
             raise SandboxUnavailable(f"the container's runner refuses: {error}") from error

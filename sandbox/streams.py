@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 from collections.abc import Callable
+from typing import cast
 
 from sandbox.framing import COUNT_BOUNDS, Bounds, Decoder, Kind, Message, Violation, decode_count, encode, encode_count
 
@@ -42,8 +43,7 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast(asyncio.Transport, transport)  # other event loops have classes of their own
         transport.set_write_buffer_limits(high=_PAUSED_AT)
         self._heard = self._loop.time()
         self._look()
