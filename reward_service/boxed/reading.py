@@ -192,7 +192,8 @@ def _fill(target: Any, slots: list[Any]) -> None:
 def replace_content(target: Any, content: Any) -> None:
     """Give a container the content of another one of its kind, as a candidate's call left it."""
     if isinstance(target, dict):
-        target.clear()
+        kind: Any = collections.OrderedDict if isinstance(target, collections.OrderedDict) else dict
+        kind.clear(target)
         _fill(target, [part for pair in content.items() for part in pair])
     elif isinstance(target, list):
         list.__setitem__(target, slice(None), content)
@@ -200,10 +201,10 @@ def replace_content(target: Any, content: Any) -> None:
         set.clear(target)
         set.update(target, content)
     elif isinstance(target, bytearray):
-        target[:] = content
+        bytearray.__setitem__(target, slice(None), content)
     elif isinstance(target, collections.deque):
-        target.clear()
-        target.extend(content)
+        collections.deque.clear(target)
+        collections.deque.extend(target, content)
     elif is_array(target):
         target[...] = content
     else:

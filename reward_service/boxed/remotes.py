@@ -21,10 +21,19 @@ def capabilities(value: Any) -> int:
     return flags
 
 
+# Asked only where both operands are the program's own: a plain one may be what is expected, as in `abs(solve(x) - 3.5) < 1e-6`.
+OPERATORS = "add sub mul truediv floordiv mod pow matmul and_ or_ xor lt le gt ge".split()
+UNARY = "neg pos abs invert".split()
 _TOLD = frozenset({"__qualname__", "__annotations__", "__dict__"})
 
 
-class Remote:
+class Theirs:
+    """What stands for an object of the other side: a stand-in, or a mirror."""
+
+    __slots__ = ()
+
+
+class Remote(Theirs):
     """An object of the other side, equal to nothing."""
 
     __slots__ = ("_remote", "_remote_name")
@@ -58,28 +67,55 @@ class Remote:
         return str(ask(self, "repr"))
 
 
-def ask(target: Remote, act: str, *details: Any) -> Any:
+def _place(value: Any) -> tuple[Any, int]:
+    """The side that talks to the object behind a stand-in or mirror, and the object's number."""
+    found: tuple[Any, int] = object.__getattribute__(value, "_remote" if issubclass(type(value), Remote) else "__remote__")
+    return found
+
+
+def is_theirs(value: Any) -> bool:
+    """Whether it stands for an object of the other side, whatever class it claims to be of."""
+    return issubclass(type(value), Theirs)
+
+
+def ask(target: Any, act: str, *details: Any) -> Any:
     """Have the other side do something with an object of its own."""
-    peer, number = object.__getattribute__(target, "_remote")
+    peer, number = _place(target)
     return peer.ask(act, number, details, {})
 
 
 def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
-    peer, number = object.__getattribute__(self, "_remote")
+    peer, number = _place(self)
     return peer.ask("call", number, args, kwargs)
 
 
-def _leave(manager: Remote, error: BaseException | None) -> bool:
+def _leave(manager: Any, error: BaseException | None) -> bool:
     """End a `with` of the asserts. The program is told the kind of an exception and nothing else, and can swallow no failed assert."""
-    peer, _ = object.__getattribute__(manager, "_remote")
+    peer, _ = _place(manager)
     swallowed = bool(ask(manager, "exit", None if error is None else peer.kinds_of(error)))
     return swallowed and isinstance(error, Exception) and not isinstance(error, AssertionError)
 
 
 def _is_instance(kind: Remote, value: Any) -> bool:
     """Whether the object behind `value` is an instance of the class behind `kind`; a plain value never is."""
-    return isinstance(value, Remote) and bool(ask(kind, "holds", value))
+    return is_theirs(value) and bool(ask(kind, "holds", value))
 
+
+def _operator(name: str) -> Any:
+    def operate(self: Any, other: Any) -> Any:
+        return ask(self, name, other) if is_theirs(other) else NotImplemented
+
+    return operate
+
+
+def _unary(name: str) -> Any:
+    return lambda self: ask(self, name)
+
+
+for _name in OPERATORS:
+    setattr(Remote, f"__{_name.rstrip('_')}__", _operator(_name))
+for _name in UNARY:
+    setattr(Remote, f"__{_name}__", _unary(_name))
 
 _METHODS: dict[int, dict[str, Any]] = {
     CALLABLE: {"__call__": _call},
@@ -89,6 +125,7 @@ _METHODS: dict[int, dict[str, Any]] = {
     INDEXED: {
         "__getitem__": lambda self, key: ask(self, "item", key),
         "__setitem__": lambda self, key, value: ask(self, "put", key, value),
+        "__delitem__": lambda self, key: ask(self, "del", key),
     },
     INTEGER: {"__int__": lambda self: ask(self, "int"), "__index__": lambda self: ask(self, "int")},
     REAL: {"__float__": lambda self: ask(self, "float")},
@@ -98,13 +135,19 @@ _METHODS: dict[int, dict[str, Any]] = {
 _KINDS: dict[int, type] = {}
 
 
+def remote_methods(flags: int) -> dict[str, Any]:
+    """The special methods that go with what an object is able to do."""
+    methods: dict[str, Any] = {}
+    for flag in sorted(_METHODS):
+        if flags & flag:
+            methods.update(_METHODS[flag])
+    return methods
+
+
 def stand_in(peer: Any, number: int, flags: int, name: str) -> Remote:
     """A new stand-in for the object of this number."""
     if flags not in _KINDS:
-        methods: dict[str, Any] = {"__slots__": (), "__doc__": property(lambda self: ask(self, "get", "__doc__"))}
-        for flag in sorted(_METHODS):
-            if flags & flag:
-                methods.update(_METHODS[flag])
+        methods = {"__slots__": (), "__doc__": property(lambda self: ask(self, "get", "__doc__")), **remote_methods(flags)}
         _KINDS[flags] = type("Remote", (Remote,), methods)
     made: Remote = object.__new__(_KINDS[flags])
     object.__setattr__(made, "_remote", (peer, number))
@@ -112,7 +155,6 @@ def stand_in(peer: Any, number: int, flags: int, name: str) -> Remote:
     return made
 
 
-def number_of(value: Remote) -> int:
+def number_of(value: Any) -> int:
     """The number that the other side gave to the object."""
-    number: int = object.__getattribute__(value, "_remote")[1]
-    return number
+    return _place(value)[1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import operator
 import os
 import random
 import re
@@ -18,8 +19,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from reward_service.boxed.channel import ANSWER_BYTES, FRAME_BYTES, Broken, Channel
+from reward_service.boxed.mirrors import MIRRORS, can_change, mirror, mirrored_base, mirrored_content, mirrored_flags, reflect
 from reward_service.boxed.reading import Reader, content_of, fields_of, replace_content, same_content, set_fields
-from reward_service.boxed.remotes import Remote, capabilities, number_of, stand_in
+from reward_service.boxed.remotes import OPERATORS, UNARY, capabilities, is_theirs, number_of, stand_in
 from reward_service.boxed.values import BASES, Refused, Writer, items_of
 
 TEXT_CHARACTERS = 1000  # of an exception's argument
@@ -48,6 +50,7 @@ class Peer:
         self._exports: list[Any] = []
         self._numbers: dict[int, int] = {}
         self._remotes: dict[int, Any] = {}
+        self._mirrored: dict[int, Any] = {}  # content of objects of this side that the other mirrors, as it knows it
         self._kinds: dict[int, type] = {}  # exception classes of the other side, by its number
         self._kind_numbers: dict[int, int] = {}
 
@@ -86,6 +89,8 @@ class Peer:
         kind, _, value, changed = message
         try:
             for number, content in changed:
+                if is_theirs(number):  # a mirror: reading it was all
+                    continue
                 target = objects[number]
                 if content_of(target) is not None:
                     replace_content(target, content)
@@ -150,7 +155,10 @@ class Peer:
             self._send_fatal(f"{type(error).__name__} from a call")
             return
         known = {id(item): key for key, item in passed.items()}
-        changed = [(key, now) for key, item in passed.items() if (now := self._changed(before[key], item)) is not None]
+        changed: list[tuple[Any, Any]] = [
+            (key, now) for key, item in passed.items() if (now := self._changed(before[key], item)) is not None
+        ]
+        changed += [(item, None) for item in self._mirrors_changed() if id(item) not in known]
         try:
             frame = Writer(self, ANSWER_BYTES if not changed else FRAME_BYTES + ANSWER_BYTES, known).write((kind, number, value, changed))
         except MemoryError:
@@ -172,6 +180,11 @@ class Peer:
             return None
         now = self._state(item)
         return None if same_content(before, now) else now
+
+    def _mirrors_changed(self) -> list[Any]:
+        """The mirrored objects whose content is not what the other side knows."""
+        objects = [(self._exports[number], content) for number, content in self._mirrored.items()]
+        return [item for item, content in objects if content is not None and not same_content(content, content_of(item))]
 
     def _send_fatal(self, why: str) -> None:
         self._channel.send(b"M" + Writer(self, ANSWER_BYTES).write(("fatal", why)))
@@ -237,6 +250,13 @@ class Peer:
             if hasattr(kind, "__members__") and isinstance(getattr(value, "_name_", None), str):
                 return "e", (name, value._name_)
             return "o", (name, _base_value(value), *fields_of(value))
+        if self.side == "A" and is_theirs(value):
+            return "h", self.handle(value)
+        if self.side == "B" and (base := mirrored_base(value)) is not None:
+            number = self._number(value)
+            if number in self._mirrored or len(self._mirrored) < MIRRORS:
+                self._mirrored[number] = content_of(value) if can_change(base) else None
+                return "m", (self.side, number, mirrored_flags(kind, base), mirrored_content(value, base))
         if isinstance(value, type) and value in self._class_names:
             return "c", (self._class_names[value],)
         if isinstance(value, type) and issubclass(value, BaseException) and getattr(builtins, value.__name__, None) is not value:
@@ -251,7 +271,7 @@ class Peer:
 
     def handle(self, value: Any) -> Iterable[Any]:
         """See `values.World`."""
-        if isinstance(value, Remote):
+        if is_theirs(value):
             return ("B" if self.side == "A" else "A", number_of(value))
         return (self.side, self._number(value), capabilities(value), str(getattr(value, "__name__", ""))[:100])
 
@@ -291,6 +311,8 @@ class Peer:
             return self._exports[slots[1]]
         if kind == "h":
             return self._remote(*slots[1:])
+        if kind == "m":
+            return self._mirror(*slots[1:])
         if kind == "E":
             return self._exception_kind(*slots[1:])
         raise Refused("an unknown kind")
@@ -298,6 +320,13 @@ class Peer:
     def _remote(self, number: int, flags: int, name: str) -> Any:
         if number not in self._remotes:
             self._remotes[number] = stand_in(self, int(number), int(flags), str(name))
+        return self._remotes[number]
+
+    def _mirror(self, number: int, flags: int, plain: Any) -> Any:
+        if number in self._remotes:
+            reflect(self._remotes[number], plain)
+        else:
+            self._remotes[number] = mirror(self, int(number), int(flags), plain)
         return self._remotes[number]
 
     def _exception_kind(self, number: int, name: str, bases: list[str]) -> Any:
@@ -318,6 +347,8 @@ _ACTS: dict[str, Any] = {
     "len": len,
     "item": lambda item, key: item[key],
     "put": lambda item, key, value: item.__setitem__(key, value),
+    "del": lambda item, key: item.__delitem__(key),
+    **{name: getattr(operator, name) for name in (*OPERATORS, *UNARY)},
     "bool": bool,
     "str": str,
     "repr": repr,

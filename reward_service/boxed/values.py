@@ -12,7 +12,8 @@
 All numbers are big-endian. Kinds: l list, t tuple, S set, Z frozenset, d dict (keys and values in turn), x another type by its name
 (`EXTRAS`), o an instance of a class of the prelude (class, base value, then names and values of its fields), e a member of an
 enumeration of the prelude, c a class of the prelude, g something of the standard library by its name, h a handle on an object that
-stays where it is. Values of subclasses cross as what they inherit. Writing is iterative: neither deep nor cyclic values exhaust a stack.
+stays where it is, m the same with the value that it inherits (mirrors.py). Other values of subclasses cross as what they inherit.
+Writing is iterative: neither deep nor cyclic values exhaust a stack.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ class Driver(enum.Enum):
 
     CALL = (("values", "loading", "calls"), "")
     CANDIDATE = (
-        ("channel", "values", "reading", "remotes", "sides", "loading", "candidate"),
+        ("channel", "values", "reading", "remotes", "mirrors", "sides", "loading", "candidate"),
         "collections, io, operator, os, random, re, struct, sys, types, typing",
     )
     ASSERTS = (
-        ("channel", "values", "reading", "remotes", "sides", "asserts"),
+        ("channel", "values", "reading", "remotes", "mirrors", "sides", "asserts"),
         "ast, collections, io, operator, os, random, re, struct, sys, types, typing",
     )
 
