@@ -52,8 +52,12 @@ _POINT = re.compile(r"[ABD-Z]\s*(\([^()]*,[^()]*\))")
 _EXCEPT = re.compile(r"all\s+(?:real\s+numbers?|reals)(?:\s+x)?\s+except(?:\s+for)?\s*(?:x\s*=\s*)?(.+)", re.IGNORECASE)
 _CURRENCY_CODE = re.compile(r"(?:USD|US\s*\\dollar)\s*(?=[\d.])")
 _CHOOSE_CALL = re.compile(r"(?<![A-Za-z\\_])C\s*\(\s*([^(),]+),\s*([^(),]+)\)")
-_CHOOSE_INDEXED = re.compile(r"(?:\{\s*\}\s*)?_\s*\{?\s*(\w+)\s*\}?\s*(?:C|\\text\s*\{C\})\s*_\s*\{?\s*(\w+)\s*\}?")
-_CHOOSE_STACKED = re.compile(r"(?:(?<![A-Za-z\\])C|\\text\s*\{C\})\s*_\s*\{?\s*(\w+)\s*\}?\s*\^\s*\{?\s*(\w+)\s*\}?")
+_CHOOSE_INDEXED = re.compile(
+    r"(?:\{\s*\}\s*)?_\s*\{?\s*([0-9A-Za-z]{1,9})\s*\}?\s*(?:C|\\text\s*\{C\})\s*_\s*\{?\s*([0-9A-Za-z]{1,9})\s*\}?"
+)
+_CHOOSE_STACKED = re.compile(
+    r"(?:(?<![A-Za-z\\])C|\\text\s*\{C\})\s*_\s*\{?\s*([0-9A-Za-z]{1,9})\s*\}?\s*\^\s*\{?\s*([0-9A-Za-z]{1,9})\s*\}?"
+)
 _CHOOSE_PLAIN = re.compile(r"(?<![\w.])(\d+)\s*C\s*(\d+)(?![\w.])")
 _NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _PHRASES = {

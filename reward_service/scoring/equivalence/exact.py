@@ -25,7 +25,8 @@ from reward_service.scoring.equivalence.limits import (
 )
 
 Monomial = tuple[tuple[str, Fraction], ...]  # sorted generators with their exponents
-Polynomial = dict[Monomial, Fraction]
+Scalar = int | Fraction  # whole numbers stay `int`, which is several times as fast
+Polynomial = dict[Monomial, Scalar]
 Quotient = tuple[Polynomial, Polynomial]
 _ONE: Monomial = ()
 _TRIAL_LIMIT = 1_000
@@ -48,7 +49,7 @@ def proportional(one: Expression, other: Expression) -> Fraction | None:
     if not left or left.keys() != right.keys():
         return None
     key = next(iter(left))
-    factor = left[key] / right[key]
+    factor = Fraction(left[key]) / right[key]
     return factor if all(left[monomial] == factor * right[monomial] for monomial in left) else None
 
 
@@ -70,7 +71,7 @@ def linear(expression: Expression) -> tuple[str, Fraction, Fraction] | None:
     ((((name, power),), slope),) = rest
     if power != 1 or not name.startswith(_VARIABLE):
         return None
-    return name.removeprefix(_VARIABLE), slope / bottom[_ONE], top.get(_ONE, Fraction(0)) / bottom[_ONE]
+    return name.removeprefix(_VARIABLE), Fraction(slope) / bottom[_ONE], Fraction(top.get(_ONE, 0)) / bottom[_ONE]
 
 
 def within_limits(expression: Expression) -> bool:
@@ -122,11 +123,11 @@ class _Algebra:
         """
         match expression:
             case Number(value):
-                return _constant(value), _constant(Fraction(1))
+                return _constant(value), _constant(1)
             case Constant("i"):
-                return {(("i", Fraction(1)),): Fraction(1)}, _constant(Fraction(1))
+                return {(("i", Fraction(1)),): 1}, _constant(1)
             case Constant("deg"):
-                return {((_PI, Fraction(1)),): Fraction(1, 180)}, _constant(Fraction(1))
+                return {((_PI, Fraction(1)),): Fraction(1, 180)}, _constant(1)
             case Constant(name):
                 return _generator(f"const:{name}")
             case Variable(name):
@@ -147,8 +148,8 @@ class _Algebra:
         total: Polynomial = {}
         for left, left_value in one.items():
             for right, right_value in other.items():
-                factor, monomial = _monomial(left, right)
-                value = total.get(monomial, Fraction(0)) + left_value * right_value * factor
+                factor, monomial = _monomial(left, right) if left and right else (1, left or right)
+                value = total.get(monomial, 0) + left_value * right_value * factor
                 check_count(value.numerator.bit_length() + value.denominator.bit_length(), 2 * MAX_POWER_BITS, "max_power_bits")
                 if value:
                     total[monomial] = value
@@ -212,9 +213,9 @@ class _Algebra:
                 check_count(power * _bits(value), MAX_POWER_BITS, "max_power_bits")
                 factor, scaled = _monomial(tuple((name, exponent * power) for name, exponent in monomial), ())
                 return {scaled: value**power * factor}
-            return {} if power else _constant(Fraction(1))
+            return {} if power else _constant(1)
         check_count(power, MAX_EXPONENT, "max_exponent")
-        result = _constant(Fraction(1))
+        result = _constant(1)
         for _ in range(power):
             result = self.multiplied(result, polynomial)
         return result
@@ -224,14 +225,14 @@ class _Algebra:
         if value == 0:
             if power < 0:
                 raise ZeroDivisionError
-            return {}, _constant(Fraction(1))
+            return {}, _constant(1)
         check_count(_bits(value) * math.ceil(abs(power)), MAX_POWER_BITS, "max_power_bits")
-        sign: Polynomial = _constant(Fraction(1))
+        sign: Polynomial = _constant(1)
         if value < 0:
             if power.denominator % 2:
                 sign = _constant(Fraction(-1 if power.numerator % 2 else 1))
             elif power.denominator == 2:
-                sign = self._repeated({(("i", Fraction(1)),): Fraction(1)}, power.numerator % 4)
+                sign = self._repeated({(("i", Fraction(1)),): 1}, power.numerator % 4)
             else:
                 return _generator(f"({value})^({power})")
         exponents: dict[str, Fraction] = {}
@@ -240,14 +241,14 @@ class _Algebra:
                 name = f"{_ROOT}{prime}"
                 exponents[name] = exponents.get(name, Fraction(0)) + direction * count * power
         factor, monomial = _monomial(tuple(exponents.items()), ())
-        return self.multiplied(sign, {monomial: factor}), _constant(Fraction(1))
+        return self.multiplied(sign, {monomial: factor}), _constant(1)
 
     def _applied(self, name: str, arguments: list[Quotient]) -> Quotient:
         values = [value for value in map(_rational, arguments) if value is not None]
         if len(values) == len(arguments):
             known = known_value(name, values)
             if known is not None:
-                return _constant(known), _constant(Fraction(1))
+                return _constant(known), _constant(1)
         if name in _TRIGONOMETRIC:
             share = _share_of_pi(arguments[0])
             tree = trigonometric(name, share) if share is not None else None
@@ -268,7 +269,7 @@ def _share_of_pi(argument: Quotient) -> Fraction | None:
     if not top:
         return Fraction(0)
     if set(top) == {((_PI, Fraction(1)),)} and set(bottom) == {_ONE}:
-        return next(iter(top.values())) / bottom[_ONE]
+        return Fraction(next(iter(top.values()))) / bottom[_ONE]
     return None
 
 
@@ -276,7 +277,7 @@ def _turns(exponent: Quotient) -> Fraction | None:
     """What a rational multiple of `i pi` multiplies it by."""
     top, bottom = exponent
     if set(top) == {((_PI, Fraction(1)), ("i", Fraction(1)))} and set(bottom) == {_ONE}:
-        return next(iter(top.values())) / bottom[_ONE]
+        return Fraction(next(iter(top.values()))) / bottom[_ONE]
     return None
 
 
@@ -302,14 +303,14 @@ def _logarithm(argument: Quotient) -> Polynomial | None:
     return total
 
 
-def _bits(value: Fraction) -> int:
+def _bits(value: Scalar) -> int:
     return max(value.numerator.bit_length(), value.denominator.bit_length())
 
 
 def _rational(quotient: Quotient) -> Fraction | None:
     top, bottom = quotient
     if set(top) <= {_ONE} and set(bottom) == {_ONE}:
-        return top.get(_ONE, Fraction(0)) / bottom[_ONE]
+        return Fraction(top.get(_ONE, 0)) / bottom[_ONE]
     return None
 
 
@@ -323,25 +324,25 @@ def _key(quotient: Quotient) -> str:
     return text if len(text) < MAX_KEY_CHARS else hashlib.sha256(text.encode()).hexdigest()
 
 
-def _text(polynomial: Polynomial, scale: Fraction) -> str:
-    return "+".join(f"{value / scale}*{monomial}" for monomial, value in sorted(polynomial.items()))
+def _text(polynomial: Polynomial, scale: Scalar) -> str:
+    return "+".join(f"{Fraction(value) / scale}*{monomial}" for monomial, value in sorted(polynomial.items()))
 
 
-def _constant(value: Fraction) -> Polynomial:
-    return {_ONE: value} if value else {}
+def _constant(value: Scalar) -> Polynomial:
+    return {_ONE: value.numerator if value.denominator == 1 else value} if value else {}
 
 
 def _generator(name: str, exponent: Fraction = Fraction(1)) -> Quotient:
-    one = _constant(Fraction(1))
+    one = _constant(1)
     if exponent < 0:
-        return one, {((name, -exponent),): Fraction(1)}
-    return {((name, exponent),): Fraction(1)}, one
+        return one, {((name, -exponent),): 1}
+    return {((name, exponent),): 1}, one
 
 
 def _added(one: Polynomial, other: Polynomial, sign: int = 1) -> Polynomial:
     total = dict(one)
     for monomial, value in other.items():
-        rest = total.get(monomial, Fraction(0)) + sign * value
+        rest = total.get(monomial, 0) + sign * value
         if rest:
             total[monomial] = rest
         else:
@@ -349,12 +350,12 @@ def _added(one: Polynomial, other: Polynomial, sign: int = 1) -> Polynomial:
     return total
 
 
-def _monomial(left: Monomial, right: Monomial) -> tuple[Fraction, Monomial]:
+def _monomial(left: Monomial, right: Monomial) -> tuple[Scalar, Monomial]:
     """The product of two monomials, with powers of `i` and whole powers of roots taken out as a rational factor."""
     exponents = dict(left)
     for name, exponent in right:
         exponents[name] = exponents.get(name, Fraction(0)) + exponent
-    factor = Fraction(1)
+    factor: Scalar = 1
     for name in [name for name in exponents if name == "i" or name.startswith(_ROOT)]:
         whole = exponents[name]
         if name == "i":

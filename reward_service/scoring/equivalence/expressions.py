@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
-from reward_service.scoring.equivalence.limits import MAX_DEPTH, MAX_DIGITS, MAX_TOKENS, check_count
+from reward_service.scoring.equivalence.limits import MAX_DEPTH, MAX_DIGITS, MAX_POSTFIX_RUN, MAX_TOKENS, check_count
 from reward_service.scoring.equivalence.tokens import NotMath, Token
 
 MINUS_ONE = Number(Fraction(-1))
@@ -146,7 +147,8 @@ class _Reader:
         return Power(value, self._exponent()) if self._skip("^") else value
 
     def _postfix(self, value: Expression) -> Expression:
-        while self._tokens[self._at].text in ("!", "^", "%"):
+        for count in itertools.count():
+            check_count(count, MAX_POSTFIX_RUN, "max_postfix_run")
             if self._skip("!"):
                 value = Apply("factorial", (value,))
             elif self.peek() == ("op", "^") and self.peek(1) == ("command", "circ"):

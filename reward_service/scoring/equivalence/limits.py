@@ -22,10 +22,11 @@ MAX_CHARS_BEYOND = 500
 MAX_POWER_BITS = 20_000  # size of an exact integer power's result
 MAX_FACTORIAL = 300  # exact factorials and binomials
 MAX_EXPONENT = 64  # of a sum with several terms, when it is multiplied out
-MAX_PRODUCTS = 8_000  # of terms with terms, in one comparison
+MAX_PRODUCTS = 3_000  # of terms with terms, in one comparison
 MAX_KEY_CHARS = 2_000  # of the name of a generator
 MAX_KRONECKER_BITS = 100_000  # of the value of a polynomial in which its coefficients stand side by side
 MAX_SEPARATION_DIGITS = 3_000  # at which two algebraic numbers are compared for a proof
+MAX_FLOAT_DIGITS = 5_000  # before the point, of a constant that is compared to its last place
 MAX_FLOAT_EXPONENT = 100_000  # decimal exponent of a number in the numeric stage
 
 _OPENING, _CLOSING = "([{", ")]}"

@@ -16,7 +16,7 @@ from typing import Any
 from mpmath.ctx_mp import MPContext  # type: ignore[import-untyped]
 
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
-from reward_service.scoring.equivalence.limits import MAX_FACTORIAL, MAX_FLOAT_EXPONENT
+from reward_service.scoring.equivalence.limits import MAX_FACTORIAL, MAX_FLOAT_DIGITS, MAX_FLOAT_EXPONENT
 
 DIGITS = 60
 AGREEING_DIGITS = 40  # the bound of a confirmation: two values differ by less than 1e-40 of their size, or the answer is refuted
@@ -71,7 +71,10 @@ def agree_to(one: Expression, other: Expression, places: int) -> bool | None:
         left, right = (_value_or_none(side, {}) for side in (one, other))
         if left is None or right is None:
             return None
-        with context.workdps(places + DIGITS + max(0, int(context.mag(left) * 0.302)) if left else places + DIGITS):
+        before_point = max(0, int(context.mag(left) * 0.302)) if left else 0
+        if before_point > MAX_FLOAT_DIGITS:
+            return None
+        with context.workdps(places + DIGITS + before_point):
             left, right = (_value_or_none(side, {}) for side in (one, other))
             return bool(abs(left - right) < context.mpf(10) ** -places)  # type: ignore[operator]
 
