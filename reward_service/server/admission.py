@@ -41,6 +41,11 @@ class NoRoom(RequestError):
         self.retry_after_s = retry_after_s
 
 
+def draining() -> NoRoom:
+    """The refusal of a server that stops."""
+    return NoRoom("draining", "the server is stopping", 503, RETRY_DRAINING_S)
+
+
 class Admission:
     """What is in flight, and whether more may come. `limits` by resource; `count_keys` says how many keys compete. Of one event loop."""
 
@@ -74,7 +79,7 @@ class Admission:
             NoRoom: 503 while draining, 429 where too many requests are in flight, or for a body of that `length` too much work is.
         """
         if self.draining:
-            raise NoRoom("draining", "the server is stopping", 503, RETRY_DRAINING_S)
+            raise draining()
         ticket = Ticket(self, account)
         full = [cost for cost in COSTS if self.held[cost] >= self.limits[cost]]
         # What a request needs is known when it is read: a small one may be, as long as one of the queues has room.

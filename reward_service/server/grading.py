@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+import time
+from collections.abc import Coroutine, Mapping, Sequence
 
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -27,10 +27,11 @@ JSON_TYPE = "application/json"
 class GradingResponse(Response):
     """Reads the request itself, so that room is taken before a byte is read and given back after the last one is sent."""
 
-    def __init__(self, service: Service, account: Account) -> None:
+    def __init__(self, service: Service, account: Account, headers: Mapping[str, str]) -> None:
         super().__init__()
         self._service = service
         self._account = account
+        self._stated = headers
         self._arrived_s = asyncio.get_running_loop().time()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,38 +40,38 @@ class GradingResponse(Response):
         Raises:
             RequestError, Overloaded: before the answer has begun; the application's handlers make it a refusal.
         """
-        headers = Headers(scope=scope)
-        settings, stages = self._service.settings, self._service.metrics.stage_seconds
+        headers, settings, stage = self._stated, self._service.settings, self._service.metrics.stage
         encoding = check_headers(headers, settings.max_body_bytes)
         with self._service.admission.enter(self._account, _length(headers)) as ticket, Body(encoding) as body:
             try:
-                with stages.labels("receive").time():
-                    await receive_into(body, receive, settings.max_body_bytes, settings.body_wait_s, ticket.hold_bytes)
+                begun_s = time.perf_counter()
+                await receive_into(body, receive, settings.max_body_bytes, settings.body_wait_s, ticket.hold_bytes)
+                stage("receive", begun_s)
                 await _unless_gone(receive, self._work(body, ticket, wants_stream(headers.get("accept", "")), send, scope.get(NOTES, {})))
             except Cancelled:
                 self._service.metrics.disconnects.inc()
 
     async def _work(self, body: Body, ticket: Ticket, stream: bool, send: Send, notes: dict[str, object]) -> None:
-        stages = self._service.metrics.stage_seconds
-        with stages.labels("read").time():
-            request = await self._service.read(body)
-            if body.file is not None:
-                await asyncio.to_thread(body.close)  # not held while grading, and not freed by the event loop
+        stage = self._service.metrics.stage
+        begun_s = time.perf_counter()
+        request = await self._service.read(body)
+        if body.file is not None:
+            await asyncio.to_thread(body.close)  # not held while grading, and not freed by the event loop
+        begun_s = stage("read", begun_s)
         notes.update(groups=len(request.groups), rollouts=request.rollouts)
         if request.request_id is not None:
             notes["request_id"] = request.request_id
         run = self._run(request, ticket)
-        with stages.labels("grade").time():
-            async with run.listening():
-                await asyncio.wait({run.opened})
-                run.opened.result()
-                if stream:
-                    await self._send_stream(run, send)
-                else:
-                    await run.finished()
+        async with run.listening():
+            await run.open()
+            if stream:
+                await self._send_stream(run, send)
+            else:
+                await run.finished()
+        begun_s = stage("grade", begun_s)
         if not stream:
-            with stages.labels("answer").time():
-                await self._send_whole(run, send)
+            await self._send_whole(run, send)
+            stage("answer", begun_s)
         notes.update(run.counts())
 
     def _run(self, request: GradeRequest, ticket: Ticket) -> Run:
@@ -133,7 +134,7 @@ def wants_stream(accept: str) -> bool:
     return False
 
 
-def _length(headers: Headers) -> int:
+def _length(headers: Mapping[str, str]) -> int:
     """The length of the body that the headers state; 0 where they state none."""
     length = headers.get("content-length", "")
     return int(length) if length.isascii() and length.isdigit() and len(length) < 19 else 0

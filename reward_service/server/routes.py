@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.datastructures import Headers
 
 from reward_service.server.answers import AnswerModel, RefusalModel
 from reward_service.server.grading import GradingResponse
@@ -55,13 +54,13 @@ async def with_key(request: Request, service: ServiceOf) -> Account:
 AccountOf = Annotated[Account, Depends(with_key)]
 
 
-def grading_endpoint(service: Service) -> Callable[[Headers, dict[str, object]], GradingResponse]:
+def grading_endpoint(service: Service) -> Callable[[Mapping[str, str], dict[str, object]], GradingResponse]:
     """What answers `POST /v1/grade`, without the framework in between."""
 
-    def endpoint(headers: Headers, notes: dict[str, object]) -> GradingResponse:
+    def endpoint(headers: Mapping[str, str], notes: dict[str, object]) -> GradingResponse:
         account = service.keys.find(headers.get("authorization"))
         notes["key"] = account.name
-        return GradingResponse(service, account)
+        return GradingResponse(service, account, headers)
 
     return endpoint
 
@@ -73,9 +72,9 @@ def grading_endpoint(service: Service) -> Callable[[Headers, dict[str, object]],
     openapi_extra=GRADE_EXTRA,
     summary="Grade groups of rollouts",
 )
-async def grade(service: ServiceOf, account: AccountOf) -> Response:
+async def grade(request: Request, service: ServiceOf, account: AccountOf) -> Response:
     """One grade per rollout in the request's order; with `Accept: application/x-ndjson` a line per grade the moment it is known."""
-    return GradingResponse(service, account)
+    return GradingResponse(service, account, request.headers)
 
 
 @router.get("/v1/capacity", dependencies=[Depends(with_key)], responses={401: {"model": RefusalModel, "description": REFUSED[401]}})

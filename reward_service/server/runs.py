@@ -11,7 +11,7 @@ from typing import Protocol
 
 from reward_service.pipeline import grade_groups, summarize
 from reward_service.records import Grade, Group, GroupSummary, Outcome, Reason
-from reward_service.server.admission import ROLLOUTS, Ticket
+from reward_service.server.admission import ROLLOUTS, Ticket, draining
 from reward_service.server.answers import HEARTBEAT, encode_grade, end_line, grade_line, service_fields, whole_answer
 from reward_service.server.estimates import PerRollout
 from reward_service.server.metrics import Metrics
@@ -66,7 +66,7 @@ class Run:
         self._service_fields: dict[str, object] = {}
         self._listeners = 0
         self._rejoinable = request.request_id is not None
-        self._news = asyncio.get_running_loop().create_future()
+        self._news: asyncio.Future[None] | None = None
         self._started_s = asyncio.get_running_loop().time()
         self._latencies_s: list[float] = []
         for grade in known:
@@ -98,9 +98,17 @@ class Run:
                     self._task.cancel()
                     await asyncio.gather(self._task, return_exceptions=True)
 
+    async def open(self) -> None:
+        """Return once everything that the work needs is there. Raises what refuses the request."""
+        if not self.opened.done():
+            await asyncio.wait({self.opened, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        if self.opened.done():
+            self.opened.result()
+
     async def finished(self) -> None:
         """Return once every rollout has its grade. Raises what ended the work."""
-        await asyncio.wait({self._task})
+        if not self._task.done():
+            await asyncio.wait({self._task})
         self._task.result()
 
     async def lines(self) -> AsyncIterator[bytes]:
@@ -110,6 +118,8 @@ class Run:
         told = 0
         while not self.done or told < len(self.grades):
             if told == len(self.grades):
+                if self._news is None:
+                    self._news = loop.create_future()
                 await asyncio.wait({self._news, self._task}, timeout=max(0.0, beat - loop.time()), return_when=asyncio.FIRST_COMPLETED)
             fresh = self.grades[told : told + TURN_GRADES]
             told += len(fresh)
@@ -151,13 +161,13 @@ class Run:
                 await self._grade(replace(request, groups=_without(groups, self._encoded) if self._encoded else tuple(groups)))
             self._finish(request)
         except BaseException as error:
-            if not self.opened.done():
-                if isinstance(error, Exception):
-                    self.opened.set_exception(error)
-                    self.opened.exception()  # seen, also where nobody waits any more
-                    return
-                self.opened.cancel()
-            raise
+            if self.opened.done():
+                raise
+            cut = isinstance(error, asyncio.CancelledError) and self._service.cut
+            self.opened.set_exception(draining() if cut else error)
+            self.opened.exception()  # seen, also where nobody waits any more
+            if not isinstance(error, Exception):
+                raise
         finally:
             self._ticket.close()
             self.on_end(self)
@@ -184,8 +194,9 @@ class Run:
         self.grades.append(grade)
         self._encoded[grade.group_id, grade.rollout_id] = encoded
         self.size_bytes += len(encoded)
-        news, self._news = self._news, asyncio.get_running_loop().create_future()
-        news.set_result(None)
+        if self._news is not None:
+            self._news.set_result(None)
+            self._news = None
 
     def _note(self, request: GradeRequest, grade: Grade) -> None:
         """Count a grade, and give back the room that it took."""
