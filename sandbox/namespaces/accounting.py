@@ -103,7 +103,7 @@ class Accounts:
             self.state.start_bytes = (resident - shared) * _PAGE if forked else 0
 
     def resident_peak(self, largest_bytes: int) -> int:
-        """Peak bytes of a test above its start by what the kernel says of its largest process, once that exceeds what we ourselves ever had."""
+        """Peak bytes of a test above its start by what the kernel says of its largest process, once that is more than we ever had."""
         ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
         return max(0, largest_bytes - self.state.start_bytes) if largest_bytes > ours else 0
 

@@ -372,10 +372,17 @@ def _environment() -> dict[str, str]:
 def explain(said: str) -> str:
     """What to do about a zygote that could not build its box."""
     last = said.rsplit("\n", 1)[-1]
+    if "setgroups" in last and not os.path.exists("/proc/self/setgroups"):
+        return f"this kernel, gVisor's or another, lacks what boxes need (pidfds, limits of inodes; {last}): use the engine's own runtime"
+    if "mount /proc" in last:
+        return (
+            f"the container's /proc is masked ({last}). Set systempaths=unconfined (docker run and Compose v2: security_opt; Kubernetes: "
+            "procMount: Unmasked)"
+        )
     if "unshare" in last or "Operation not permitted" in last or "uid_map" in last or "Permission denied" in last:
         return (
             f"user namespaces are not allowed here ({last}). Set kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu 23.10 and newer), "
-            "kernel.unprivileged_userns_clone=1 (older Debian) and user.max_user_namespaces above 0; in a container give the service a "
-            "seccomp profile that allows clone, unshare, mount, umount2 and pivot_root"
+            "kernel.unprivileged_userns_clone=1 (older Debian) and user.max_user_namespaces above 0; in a container an ordinary user, the "
+            "seccomp profile deploy/seccomp.json and, where AppArmor is on, apparmor=unconfined"
         )
     return f"the sandbox's first process did not start on {sys.platform}: {last or 'it printed nothing'}"

@@ -57,6 +57,7 @@ class Attack:
     language: str = "python"
     inputs: tuple[bytes, ...] = (b"",)
     allowed: frozenset[Status] = ENDED
+    weaker: frozenset[Status] = frozenset()  # allowed, too, where no cgroup counts and a call is refused instead
     prints: bytes | None = None  # the exact output of every run that finished; None: anything that ends with DONE
     limits: Limits = field(default=SMALL)
     output_bytes: int = 1 << 20  # the cap of each run
