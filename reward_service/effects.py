@@ -25,11 +25,13 @@ class Task(Generic[R]):
 
     `function` is a module-level function of this package whose arguments and result are JSON-like values or dataclasses of these
     (they cross a process border as data, never as pickles); `result` is its result's type; `cpu_s` the CPU seconds one call may take.
+    `heavy`: it may need SymPy, which few workers hold.
     """
 
     function: Callable[..., R]
     result: type[R]
     cpu_s: float = 2.0
+    heavy: bool = False
 
 
 class Workers(Protocol):

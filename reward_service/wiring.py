@@ -22,7 +22,8 @@ from reward_service.scoring.equivalence.compare import RULES_VERSION
 from reward_service.settings import Settings
 from reward_service.turns import Share, Turns
 from reward_service.verdict_memory import VerdictMemory
-from reward_service.workers import WorkerPool, WorkerStats
+from reward_service.worker_tiers import TieredPool
+from reward_service.workers import WorkerStats
 from sandbox.docker import DockerConfig, containers
 from sandbox.interface import Job, RunnerLost, RunResult, Sandbox, SandboxUnavailable
 from sandbox.languages import canonical_language
@@ -176,7 +177,7 @@ class Machine:
 def build_machine(settings: Settings) -> Machine:
     """The machine that the settings describe, not yet started."""
     sandbox = _embedded(settings) if settings.sandbox == "namespaces" else _pool(settings)
-    return Machine(settings, WorkerPool(settings.workers, settings.worker_memory_bytes), sandbox, sandbox.notes)
+    return Machine(settings, TieredPool(settings.workers, settings.worker_memory_bytes), sandbox, sandbox.notes)
 
 
 def _pool(settings: Settings) -> RunnerPool:

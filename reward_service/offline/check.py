@@ -18,7 +18,7 @@ from reward_service.scoring.scheme import Scheme, resolve_scheme
 from reward_service.verifiers import VERIFIERS
 from reward_service.verifiers.base import GroupContext
 
-NOTE: Task[Noted] = Task(note_reference, Noted, 2.0)
+NOTE: Task[Noted] = Task(note_reference, Noted, 2.0, heavy=True)
 _PLACEHOLDER = "-"  # stands for the completion that a data set does not have yet
 
 

@@ -3,17 +3,22 @@ r"""Multiple choice: does the boxed answer name the right choice? For example `(
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from reward_service.effects import Effects, Task
 from reward_service.errors import BadReference, JobKilled
 from reward_service.records import AnswerForm, ChoiceReference, FinalAnswer, Verdict
 from reward_service.scoring.equivalence.choices import ChoiceFinding, PreparedChoice, judge_choice, prepare_choice
+from reward_service.scoring.equivalence.lightly import judge_choice_lightly, prepare_choice_lightly
 from reward_service.verifiers.base import GroupContext, Judge
+from reward_service.verifiers.tiers import run_lightly_first
 
 CPU_S = 2.0
 MAX_SHOWN_CHARS = 500  # of an answer in a grade's detail
-PREPARE: Task[PreparedChoice] = Task(prepare_choice, PreparedChoice, CPU_S)
-JUDGE: Task[ChoiceFinding] = Task(judge_choice, ChoiceFinding, CPU_S)
+PREPARE: Task[PreparedChoice | None] = Task(prepare_choice_lightly, cast(type[PreparedChoice | None], PreparedChoice | None), CPU_S)
+PREPARE_FULLY: Task[PreparedChoice] = Task(prepare_choice, PreparedChoice, CPU_S, heavy=True)
+JUDGE: Task[ChoiceFinding | None] = Task(judge_choice_lightly, cast(type[ChoiceFinding | None], ChoiceFinding | None), CPU_S)
+JUDGE_FULLY: Task[ChoiceFinding] = Task(judge_choice, ChoiceFinding, CPU_S, heavy=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,8 @@ class ChoiceVerifier:
             NotScored: ours.
         """
         try:
-            prepared = await effects.workers.run(PREPARE, reference.answer, list(reference.choices))
+            asked = (reference.answer, list(reference.choices))
+            prepared = await run_lightly_first(effects.workers, PREPARE, PREPARE_FULLY, *asked)
         except JobKilled as error:
             raise BadReference(f"the reference could not be read: {error.cause}") from error
         if prepared.cause is not None:
@@ -53,7 +59,7 @@ class _ChoiceJudge:
         shown = final_answer[:MAX_SHOWN_CHARS]
         arguments = (self.reference.answer, self.letter, list(self.reference.choices), final_answer)
         try:
-            found = await self.effects.workers.run(JUDGE, *arguments)
+            found = await run_lightly_first(self.effects.workers, JUDGE, JUDGE_FULLY, *arguments)
         except JobKilled as error:
             return Verdict(0.0, {"answer": shown}, {"answer": shown, "rule": f"limit:{error.cause}"})
         full = {"answer": shown, "rule": found.rule, "gold_form": found.gold_form, "answer_form": found.answer_form}

@@ -88,7 +88,7 @@ def test_unusable_references_are_told_once(tmp_path: Path) -> None:
 
 
 def test_a_reference_that_exceeds_its_limit_is_unusable(tmp_path: Path) -> None:
-    (finding,) = check(tmp_path, math("2"), killed="prepare_gold")
+    (finding,) = check(tmp_path, math("2"), killed="prepare_lightly")
     assert (finding.concern, "cpu_limit" in finding.what) == (Concern.UNUSABLE, True)
 
 

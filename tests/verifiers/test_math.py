@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -11,8 +11,8 @@ from reward_service.effects import Effects, R, Task
 from reward_service.errors import BadReference, JobKilled, WorkerLost
 from reward_service.records import AnswerForm, CodeBlock, DetailLevel, MathReference, Verdict
 from reward_service.verifiers.base import GroupContext
-from reward_service.verifiers.math import COMPARE, PREPARE, MathVerifier
-from reward_service.workers import WorkerPool
+from reward_service.verifiers.math import COMPARE, COMPARE_FULLY, PREPARE, MathVerifier
+from reward_service.worker_tiers import TieredPool
 
 CONTEXT = GroupContext(group_id="g", seed=0, fraction=False, detail=DetailLevel.FULL)
 
@@ -48,6 +48,46 @@ def test_right_and_wrong_answers() -> None:
     assert right.brief == {"answer": "0.5"}
     assert right.full == {"answer": "0.5", "rule": "exact", "gold_form": "1/2", "answer_form": "1/2"}
     assert wrong.full["witness"] == "0.5 against 0.51"
+
+
+def test_answers_that_come_together_are_judged_in_chunks_and_alone_where_one_stops_a_chunk() -> None:
+    calls: list[list[str]] = []
+
+    class Stopped(Workers):
+        async def run(self, task: Task[R], *args: object) -> R:
+            if task is COMPARE:
+                answers = cast(list[str], args[1])
+                calls.append(answers)
+                await asyncio.sleep(0)
+                if "bomb" in answers:
+                    raise JobKilled("cpu_limit")
+            return await super().run(task, *args)
+
+    async def run() -> list[Verdict]:
+        effects = Effects(workers=Stopped(), sandbox=None, judge_language=None)  # type: ignore[arg-type]
+        judge = await MathVerifier().prepare(MathReference(("1",)), CONTEXT, effects)
+        return await asyncio.gather(*(judge(answer) for answer in ("1", "2", "bomb", "3", "1.0", "1", "2", "1/1", "4", "5")))
+
+    verdicts = asyncio.run(run())
+    assert [verdict.correctness for verdict in verdicts] == [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0]
+    assert verdicts[2].full["rule"] == "limit:cpu_limit"
+    assert max(map(len, calls)) > 1
+    assert ["bomb"] in calls
+    assert sorted({answer for call in calls for answer in call}) == sorted({"1", "2", "bomb", "3", "1.0", "1/1", "4", "5"})
+
+
+def test_what_needs_sympy_is_asked_of_a_worker_that_holds_it() -> None:
+    asked: list[Task[Any]] = []
+
+    class Listening(Workers):
+        async def run(self, task: Task[R], *args: object) -> R:
+            asked.append(task)
+            return await super().run(task, *args)
+
+    verdicts = grade((r"\frac{1}{2}",), r"\int_0^1 x dx", "0.5", workers=Listening())
+    assert [verdict.correctness for verdict in verdicts] == [1.0, 1.0]
+    assert asked == [PREPARE, COMPARE, COMPARE_FULLY, COMPARE]
+    assert (COMPARE_FULLY.heavy, COMPARE.heavy) == (True, False)
 
 
 def test_any_of_several_answers() -> None:
@@ -96,13 +136,16 @@ def test_a_code_block_is_no_math_answer() -> None:
 
 def test_in_real_workers() -> None:
     async def run() -> list[float]:
-        pool = WorkerPool(1, 268_435_456)
+        pool = TieredPool(1, 268_435_456)
         await pool.start()
+        light = set(pool.pids)
         try:
             effects = Effects(workers=pool, sandbox=None, judge_language=None)  # type: ignore[arg-type]
             judge = await MathVerifier().prepare(MathReference((r"\sqrt{3+2\sqrt{2}}",)), CONTEXT, effects)
             answers = [r"1+\sqrt2", "2.414", "\ud800", "9^9^9^9^9", r"\int_0^1 x dx"]
-            return [(await judge(answer)).correctness for answer in answers]
+            found = [(await judge(answer)).correctness for answer in answers]
+            assert light < set(pool.pids)  # the integral asked for more
+            return found
         finally:
             await pool.close()
 

@@ -59,6 +59,7 @@ _CHOOSE_STACKED = re.compile(
     r"(?:(?<![A-Za-z\\])C|\\text\s*\{C\})\s*_\s*\{?\s*([0-9A-Za-z]{1,9})\s*\}?\s*\^\s*\{?\s*([0-9A-Za-z]{1,9})\s*\}?"
 )
 _CHOOSE_PLAIN = re.compile(r"(?<![\w.])(\d+)\s*C\s*(\d+)(?![\w.])")
+_MAX_COUNTED_CHARS = 100  # a longer text is not read twice
 _NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _PHRASES = {
     **{word: str(number) for number, word in enumerate(_NUMBER_WORDS)},
@@ -131,7 +132,7 @@ def _led_in(text: str) -> str:
 
 def counted(text: str) -> str:
     r"""The text with binomial coefficients for `C(5, 2)`, `{}_5C_2`, `C_5^2` and `5C2`, which may mean other things, too."""
-    if "C" not in text:
+    if "C" not in text or len(text) > _MAX_COUNTED_CHARS:
         return text
     text = _CHOOSE_CALL.sub(r"\\binom{\1}{\2}", text)
     for pattern in (_CHOOSE_INDEXED, _CHOOSE_STACKED, _CHOOSE_PLAIN):

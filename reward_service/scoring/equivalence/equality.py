@@ -61,7 +61,7 @@ def same_expressions(gold: Expression, answer: Expression) -> Finding:
 
 
 def _same_constants(gold: Expression, answer: Expression, agrees: bool) -> Finding | None:
-    """Algebraic numbers by their separation bound; others that agree to a thousand places."""
+    """Algebraic numbers by their separation bound; others that agree to five hundred places."""
     places = algebraic.digits_to_decide(gold, answer)
     if places is not None:
         same = numeric.agree_to(gold, answer, places)

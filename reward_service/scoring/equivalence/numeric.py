@@ -21,7 +21,7 @@ from reward_service.scoring.equivalence.limits import MAX_FACTORIAL, MAX_FLOAT_D
 DIGITS = 60
 AGREEING_DIGITS = 40  # the bound of a confirmation: two values differ by less than 1e-40 of their size, or the answer is refuted
 MAX_ARGUMENT_BITS = 2_000  # of what a trigonometric function is applied to
-CERTAIN_PLACES = 1_000  # to which two constants agree that are called equal without a proof
+CERTAIN_PLACES = 500  # to which two constants agree that are called equal without a proof
 _POINTS = 6
 _FEWEST_POINTS = 2  # at which both sides must have a value
 _SIGNS = ((1, 1), (1, 1), (-1, -1), (1, -1), (-1, 1), (1, 1))  # of variables with an even and an odd number

@@ -21,6 +21,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Iterator
+from contextvars import ContextVar
 from fractions import Fraction
 from typing import Any
 
@@ -53,8 +54,35 @@ def no_text_evaluation() -> Iterator[None]:
         readers.parse_expr, readers.eval_expr = saved
 
 
+class Deferred(Exception):
+    """SymPy is needed, and must not be loaded here."""
+
+
+_DEFERRED: ContextVar[bool] = ContextVar("deferred", default=False)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """While this is active, whatever needs SymPy raises `Deferred`."""
+    token = _DEFERRED.set(True)
+    try:
+        yield
+    finally:
+        _DEFERRED.reset(token)
+
+
+def _refuse_where_deferred() -> None:
+    if _DEFERRED.get():
+        raise Deferred
+
+
 def simplifies_to_zero(one: Expression, other: Expression) -> bool | None:
-    """Whether SymPy finds the difference to be zero: yes, no, or it does not know."""
+    """Whether SymPy finds the difference to be zero: yes, no, or it does not know.
+
+    Raises:
+        Deferred: not here.
+    """
+    _refuse_where_deferred()
     import sympy
 
     with no_text_evaluation():
@@ -110,7 +138,14 @@ def _function(name: str) -> Any:
 
 
 def math_verify_agrees(gold: str, answer: str) -> bool:
-    r"""What math-verify says of two texts beyond our own grammar: integrals, sums, limits (`\int_0^1 x dx` against `\frac{1}{2}`)."""
+    r"""What math-verify says of two texts beyond our own grammar: integrals, sums, limits (`\int_0^1 x dx` against `\frac{1}{2}`).
+
+    Raises:
+        Deferred: not here.
+    """
+    if not (_readable(gold) and _readable(answer)):
+        return False
+    _refuse_where_deferred()
     trees = [_read(text) for text in (gold, answer)]
     if any(tree is None for tree in trees):
         return False
