@@ -51,12 +51,12 @@ def run_call(prelude: str, program: str, path: str, limit: int) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    names, _ = load_program(prelude, program, lambda why: _send(channel, why))
+    names, _, before = load_program(prelude, program, lambda why: _send(channel, why))
     try:
         function = find(names, path)
         args = _adapted(names, function, request["args"])
         result = function(*args)
-        argument = _argument(function, result, request)
+        argument = _argument(function, _stub(before, path), result, request)
         if argument is not None and argument < len(args):
             result = args[argument]
         answer = b"R" + _written(names, function, result, limit)
@@ -89,13 +89,24 @@ def _written(names: dict[str, Any], function: Any, result: Any, limit: int) -> b
         os._exit(1)
 
 
-def _argument(function: Any, result: Any, request: dict[str, Any]) -> int | None:
-    """The argument that holds the answer: the one the test names, or the first where the function is declared to return nothing."""
+def _argument(function: Any, stub: Any, result: Any, request: dict[str, Any]) -> int | None:
+    """The argument that holds the answer: the one the test names, or the first where the function is declared to return nothing.
+
+    Declared by the program, or by the prelude where that holds a stub of the function.
+    """
     if request.get("argument") is not None:
         return int(request["argument"])
-    annotations = _annotations(function)
-    declared = "return" in annotations and annotations["return"] in (None, "None", type(None))
+    declared = any(_annotations(one).get("return", 0) in (None, "None", type(None)) for one in (function, stub))
     return 0 if result is None and declared and request["args"] else None
+
+
+def _stub(names: dict[str, Any], path: str) -> Any:
+    """What the prelude defines under the function's path, if anything."""
+    first, *rest = path.replace("()", "").split(".")
+    found = names.get(first)
+    for name in rest:
+        found = getattr(found, name, None)
+    return found
 
 
 def _annotations(function: Any) -> dict[str, Any]:

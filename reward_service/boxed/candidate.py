@@ -16,7 +16,7 @@ from reward_service.boxed.sides import Peer
 def serve_candidate(prelude: str, program: str) -> None:
     """Load and serve; never returns."""
     channel = Channel()
-    names, classes = load_program(prelude, program, channel.send)
+    names, classes, _ = load_program(prelude, program, channel.send)
     peer = Peer("B", channel, names, classes)
     for name, kind in list(classes.items()):
         now = names.get(name)

@@ -12,8 +12,10 @@ MODULE = "solution"
 OWN_FRAMES = 20  # of ours below the program's, so that it may recurse as deep as a bare run
 
 
-def load_program(prelude: str, program: str, refuse: Callable[[bytes], None]) -> tuple[dict[str, Any], dict[str, type]]:
-    """(names of the program, classes of the prelude). What does not load ends the process; `refuse` is told `S` and why of a syntax error.
+def load_program(prelude: str, program: str, refuse: Callable[[bytes], None]) -> tuple[dict[str, Any], dict[str, type], dict[str, Any]]:
+    """(names of the program, classes of the prelude, names of the prelude as it left them).
+
+    What does not load ends the process; `refuse` is told `S` and why of a syntax error.
 
     The program is compiled before anything runs, so that a syntax error is known to be one.
     """
@@ -30,10 +32,11 @@ def load_program(prelude: str, program: str, refuse: Callable[[bytes], None]) ->
     try:
         exec(compile(prelude, "<prelude>", "exec", dont_inherit=True), names)
         classes = {name: item for name, item in names.items() if isinstance(item, type) and item.__module__ == MODULE}
+        before = dict(names)
         exec(code, names)
     except BaseException as error:  # noqa: BLE001 - whatever a program raises ends it
         end_with(error)
-    return names, classes
+    return names, classes, before
 
 
 def end_with(error: BaseException) -> None:
