@@ -10,7 +10,7 @@ SHELL := /bin/bash
 BASE_IMAGE ?= debian:bookworm-slim
 CA_BUNDLE ?= deploy/no-ca-bundle.pem
 BUILD := docker build --quiet --build-arg BASE=$(BASE_IMAGE) --build-arg CA_BUNDLE=$(CA_BUNDLE) --build-arg PIP_INDEX_URL=$(PIP_INDEX_URL)
-.PHONY: help setup demo test attacks check bench soak serve images lock clean
+.PHONY: help setup demo test attacks containers check bench soak serve images lock clean
 
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
@@ -41,11 +41,17 @@ demo: setup ## Start the service, grade examples/ through it, print a table of e
 
 test: setup ## Run the tests
 	@echo "test: pytest"
-	@$(BIN)/python -m pytest -m "not soak and not attacks" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not soak and not attacks and not containers" $(PYTEST_ARGS)
 
 attacks: setup ## Run the hostile programs against the sandbox (three minutes; CI runs them, too)
 	@echo "attacks: pytest tests/attacks"
 	@$(BIN)/python -m pytest -m attacks $(PYTEST_ARGS)
+
+containers: setup ## Run what needs a container engine: contract, deployment, attacks through docker, remote and compose (CI runs it, too)
+	@echo "containers: pytest -m containers"
+	@$(BIN)/python -m pytest -m containers $(PYTEST_ARGS)
+	@for backend in docker remote composed; do echo "containers: pytest -m attacks --backend $$backend"; \
+	    $(BIN)/python -m pytest -m attacks --backend $$backend $(PYTEST_ARGS); done
 
 check: setup ## Check without running: format, lint, types, layers, sizes
 	@echo "check: format";  $(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ." >&2; exit 1; }

@@ -32,7 +32,7 @@ from sandbox.pipes import connect_pipes
 from sandbox.serving import GREETING, Runner
 from sandbox.streams import Gone, Stream
 
-PIPE_SILENCE_S = 6.0  # after which a container whose engine or service is gone ends by itself
+PIPE_SILENCE_S = 5.0  # after which a container whose engine or service is gone ends by itself
 _SOCKET_SILENCE_S = 20.0
 _CHECK_S = 10.0
 

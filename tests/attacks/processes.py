@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shutil
 import subprocess
 
 from sandbox.docker import ContainerRunner
@@ -37,10 +38,11 @@ def _roots(sandbox: Sandbox) -> set[int]:
     """The processes that make boxes, or their ancestors: this one, or the first ones of containers."""
     members = [place.runner.member for place in sandbox._places.values() if place.runner] if isinstance(sandbox, Pool) else []
     ours = {_first_process(member.container) for member in members if isinstance(member, ContainerRunner)}
-    composed = subprocess.run(
-        ["docker", "ps", "--quiet", "--filter", "label=com.docker.compose.service=sandbox"], capture_output=True, text=True
-    ) if members and not ours else None  # fmt: skip
-    return {os.getpid(), *ours, *(_first_process(name) for name in (composed.stdout.split() if composed else ()))}
+    if members and not ours and shutil.which("docker") is not None:
+        label = "label=com.docker.compose.service=sandbox"
+        composed = subprocess.run(["docker", "ps", "--quiet", "--filter", label], capture_output=True, text=True).stdout.split()
+        ours = {_first_process(name) for name in composed}
+    return {os.getpid(), *ours}
 
 
 @functools.cache
