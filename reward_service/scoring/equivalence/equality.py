@@ -40,6 +40,8 @@ def same_expressions(gold: Expression, answer: Expression) -> Finding:
         return Finding(same, "exact")
     if exact.equal(gold, answer):
         return Finding(True, "exact")
+    if exact.divides_by_zero(gold) or exact.divides_by_zero(answer):
+        return Finding(False, "undefined")
     values = [exact.rational(side) for side in (gold, answer)]
     if None not in values:
         return Finding(False, "exact", _witness(values))

@@ -106,7 +106,7 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("!=", "\\not\\in", "\\notin"), r"!=|\\not\\in(?![A-Za-z])", r"\\neq "),
         (("==",), r"==", "="),
         (("**",), r"\*\*", "^"),
-        (("+/-", "+-"), r"\+/-|\+-(?=\s*[\d\\])", r"\\pm "),
+        (("+/-",), r"\+/-", r"\\pm "),
         (("\\surd",), r"\\surd(?![A-Za-z])", r"\\sqrt "),
         (("cbrt",), r"(?<![A-Za-z\\])cbrt(?=\()", r"\\sqrt[3]"),
         (("\\bar", "\\dot", "\\overline"), r"(?<![\d.])(\d*\.\d*)\\(?:bar|dot|overline)\s*\{\s*(\d+)\s*\}", r"0\1\\overline{\2}"),

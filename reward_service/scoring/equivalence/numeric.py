@@ -21,6 +21,7 @@ from reward_service.scoring.equivalence.limits import MAX_FACTORIAL, MAX_FLOAT_D
 DIGITS = 60
 AGREEING_DIGITS = 40  # the bound of a confirmation: two values differ by less than 1e-40 of their size, or the answer is refuted
 MAX_ARGUMENT_BITS = 2_000  # of what a trigonometric function is applied to
+CONFIRMING_PLACES = 200  # to which two expressions with variables agree at two points that are called equal without a proof
 CERTAIN_PLACES = 500  # to which two constants agree that are called equal without a proof
 _POINTS = 6
 _FEWEST_POINTS = 2  # at which both sides must have a value
@@ -60,8 +61,29 @@ def compare(one: Expression, other: Expression) -> tuple[Evidence, str]:
             if scale < _context().mpf(10) ** -AGREEING_DIGITS:
                 return Evidence.UNKNOWN, ""  # both may be zero that rounding hides
             return Evidence.REFUTED, _witness(names, values, left, right)
+        if names and agreed < _FEWEST_POINTS and not _confirmed(one, other, values, complex_ok):
+            return Evidence.REFUTED, _witness(names, values, left, right)
         agreed += 1
     return (Evidence.AGREES if agreed >= (_FEWEST_POINTS if names else 1) else Evidence.UNKNOWN), ""
+
+
+def _confirmed(one: Expression, other: Expression, values: Mapping[str, Fraction], complex_ok: bool) -> bool:
+    """Whether the values agree to the last of many places behind the point, however many stand before it."""
+    context = _context()
+    before_point = 0
+    for _ in range(2):
+        with context.workdps(CONFIRMING_PLACES + DIGITS + before_point):
+            left, right = (_value_or_none(side, values, complex_ok) for side in (one, other))
+            if left is None or right is None:
+                return False
+            scale = max(abs(left), abs(right))
+            needed = max(0, int(context.mag(scale) * 0.302)) if scale else 0
+            if needed <= before_point:
+                return bool(abs(left - right) < context.mpf(10) ** -CONFIRMING_PLACES)
+            if needed > MAX_FLOAT_DIGITS:
+                return False
+            before_point = needed + 1
+    return False
 
 
 def agree_to(one: Expression, other: Expression, places: int) -> bool | None:

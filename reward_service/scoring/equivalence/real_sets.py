@@ -6,7 +6,7 @@ which decides what overlaps, is that of their values to forty digits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ from reward_service.scoring.equivalence.forms import (
 from reward_service.scoring.equivalence.ranges import INFINITY, MINUS_INFINITY, range_of
 
 _MAX_PIECES = 200
+_MAX_JOINED = 12  # of which each is looked at whether it matters
 _FLIPPED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
 _INEQUALITIES = frozenset({"<", "<=", ">", ">=", "!="})
 
@@ -149,9 +150,9 @@ class _Reader:
     def _operation(self, operator: str, parts: Sequence[Form]) -> _Set:
         sets = [self.read(part) for part in parts]
         if operator == "\\cup":
-            return _union([piece for found in sets for piece in found])
+            return _needed(sets, _union_of)
         if operator == "\\cap":
-            return _intersection(sets)
+            return _needed(sets, _intersection)
         return _intersection([sets[0], *map(_complement, sets[1:])])
 
     def _collection(self, kind: str, items: Sequence[Form]) -> _Set:
@@ -169,17 +170,20 @@ class _Reader:
         kept = [item for item in items if not _says_real(item)] or list(items)
         if any(isinstance(item, Collection) and item.kind in ("tuple", "bracket") for item in kept) and not any(map(_is_infinite, kept)):
             raise _NotReal  # `(1, 2), (3, 4)` are points, for all that is known
+        if not all(isinstance(item, Value) for item in kept) and any(isinstance(item, Value) for item in kept):
+            raise _NotReal  # a number beside an inequality is another answer
         sets = [self.read(item) for item in kept]
         excluding = [isinstance(item, Relation) and item.operators == ("!=",) for item in kept]
         if kind == "and" or all(excluding):
-            return _intersection(sets)
+            return _needed(sets, _intersection)
         if any(excluding):
             chosen = [found for found, excludes in zip(sets, excluding, strict=True) if not excludes]
             rest = [found for found, excludes in zip(sets, excluding, strict=True) if excludes]
-            return _intersection([_union([piece for found in chosen for piece in found]), *rest])
-        whole = _union([piece for found in sets for piece in found])
+            return _intersection([_needed(chosen, _union_of), *rest])
+        whole = _union_of(sets)
         # `x > 1, x < 3` is meant as both: either would say nothing.
-        return _intersection(sets) if whole == _line() and all(isinstance(item, Relation) for item in kept) else whole
+        both = whole == _line() and all(isinstance(item, Relation) for item in kept)
+        return _needed(sets, _intersection if both else _union_of)
 
     def _relation(self, relation: Relation) -> _Set:
         found = range_of(relation)
@@ -281,6 +285,20 @@ def _union(pieces: Sequence[_Piece]) -> _Set:
         else:
             merged.append(piece)
     return tuple(merged)
+
+
+def _union_of(sets: Sequence[_Set]) -> _Set:
+    return _union([piece for found in sets for piece in found])
+
+
+def _needed(sets: Sequence[_Set], joined: Callable[[Sequence[_Set]], _Set]) -> _Set:
+    """The sets joined, where each of them matters: `x > 3 or x > 4` hedges, whichever is right."""
+    whole = joined(sets)
+    if 1 < len(sets) <= _MAX_JOINED:
+        for index in range(len(sets)):
+            if joined([*sets[:index], *sets[index + 1 :]]) == whole:
+                raise _NotReal
+    return whole
 
 
 def _touch(before: _Piece, after: _Piece) -> bool:
