@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import sys
 import types
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 MODULE = "solution"
+PATH = "/box/program/main.py"
 OWN_FRAMES = 20  # of ours below the program's, so that it may recurse as deep as a bare run
 
 
@@ -21,12 +23,13 @@ def load_program(prelude: str, program: str, refuse: Callable[[bytes], None]) ->
     """
     sys.setrecursionlimit(sys.getrecursionlimit() + OWN_FRAMES)
     try:
-        code = compile(program, "/box/program/main.py", "exec", dont_inherit=True)
+        code = compile(program, PATH, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError) as error:
         refuse(b"S" + _told(error).encode("utf-8", "replace"))
         os._exit(1)
     module = types.ModuleType(MODULE)
-    module.__dict__["__file__"] = "/box/program/main.py"
+    module.__dict__["__file__"] = PATH
+    linecache.cache[PATH] = (len(program), None, program.splitlines(True), PATH)  # for `inspect.getsource`
     sys.modules[MODULE] = module
     names = module.__dict__
     try:
