@@ -83,8 +83,7 @@ class ContainerRunner:
     @property
     def notes(self) -> Mapping[str, str]:
         """See `sandbox.pool.Member`."""
-        runtime = self._config.runtime or "the engine's default"
-        return {**self._ready.notes, "container": f"runtime {runtime}; granted: {self._engine.grants}"}
+        return {**self._ready.notes, "runtime": self._config.runtime or "the engine's default"}
 
     @property
     def tools(self) -> Mapping[str, str]:

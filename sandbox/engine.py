@@ -52,7 +52,6 @@ class Engine:
         self._client: Any = None
         self._cores = 1
         self._security: tuple[str, ...] = ()
-        self.grants = ""
 
     def connect(self) -> None:
         """Reach the engine, look whether the image and the runtime are there, and sweep. Raises SandboxUnavailable."""

@@ -285,7 +285,8 @@ class Pool:
         missing = "".join(f"; {key}: {place.why}" for key, place in self._places.items() if place.runner is None and place.why)
         found = {name: _joined(member.notes.get(name) for member in living) for member in living for name in member.notes}
         self.notes.clear()
-        self.notes.update({"runners": f"{len(living)} of {len(self._places)} run{missing}", **found})
+        share = "all" if len(living) == len(self._places) else f"{len(living)} of"
+        self.notes.update({"runners": f"{share} {len(self._places)} run{missing}", **found})
         self.tools.clear()
         self.tools.update({name: _joined(member.tools.get(name) for member in living) for member in living for name in member.tools})
 

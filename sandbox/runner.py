@@ -23,6 +23,7 @@ from collections.abc import Awaitable
 
 from sandbox import framing, languages
 from sandbox.framing import Ready
+from sandbox.grants import describe_grants
 from sandbox.interface import SandboxError
 from sandbox.link import Refused, introduce
 from sandbox.link import stream as client_stream
@@ -94,7 +95,7 @@ async def serve(args: argparse.Namespace, token: str) -> int:
     try:
         await sandbox.start()
         tools = await asyncio.to_thread(tool_versions, args.python)
-        runner = Runner(sandbox, token, Ready(sandbox.slots, sandbox.languages, sandbox.describe(), tools))
+        runner = Runner(sandbox, token, Ready(sandbox.slots, sandbox.languages, {**sandbox.describe(), "grants": describe_grants()}, tools))
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(runner.close)
             await (_serve_pipes(runner, stopped) if args.stdio else _serve_socket(runner, args.listen, stopped, undo))

@@ -116,7 +116,7 @@ def test_everything_works_there(composed: Composed) -> None:
     report = ready(composed)
     assert report["ready"], report
     assert report["languages"] == ["cpp", "python"]
-    assert report["sandbox"]["notes"]["runners"].startswith("2 of 2 run")
+    assert report["sandbox"]["notes"]["runners"].startswith("all 2 run")
     assert report["sandbox"]["notes"]["precompiled header"] == "in use"
 
 
@@ -187,14 +187,14 @@ def test_killed_sandboxes_cost_no_grade_and_change_none(composed: Composed) -> N
             crash(running[number % len(running)])
 
     grades_under_load(composed, disturb)
-    assert until(lambda: str(ready(composed)["sandbox"]["notes"]["runners"]).startswith("2 of 2 run"), 60), ready(composed)
+    assert until(lambda: str(ready(composed)["sandbox"]["notes"]["runners"]).startswith("all 2 run"), 60), ready(composed)
 
 
 def test_a_sandbox_more_is_found_and_one_less_is_let_go(composed: Composed) -> None:
     composed.compose("up", "--detach", "--wait", "--no-build", "--no-recreate", "--scale", "sandbox=3")
-    assert until(lambda: str(ready(composed)["sandbox"]["notes"]["runners"]).startswith("3 of 3 run"), 20)
+    assert until(lambda: str(ready(composed)["sandbox"]["notes"]["runners"]).startswith("all 3 run"), 20)
     composed.compose("up", "--detach", "--wait", "--no-build", "--no-recreate", "--scale", "sandbox=2")
-    assert until(lambda: str(ready(composed)["sandbox"]["notes"]["runners"]).startswith("2 of 2 run"), 20)
+    assert until(lambda: str(ready(composed)["sandbox"]["notes"]["runners"]).startswith("all 2 run"), 20)
 
 
 def test_a_killed_service_leaves_no_program_and_comes_back(composed: Composed) -> None:

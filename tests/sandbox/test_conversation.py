@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 
 import pytest
 
@@ -86,3 +87,27 @@ async def test_memory_of_each_is_its_own(sandbox: NamespacesSandbox) -> None:
         except RunnerLost:  # the kernel took the supervisor with it
             return
         assert result.status is Status.MEMORY_LIMIT_EXCEEDED
+
+
+async def test_conversations_that_ask_for_a_quiet_slot_are_held_one_after_the_other(sandbox: NamespacesSandbox) -> None:
+    open_now, most = 0, 0
+
+    async def talk(number: int) -> bytes:
+        nonlocal open_now, most
+        quiet = dataclasses.replace(job(ECHO), alone=True)
+        async with sandbox.talk(quiet, quiet) as (one, _):
+            open_now += 1
+            most = max(most, open_now)
+            assert not isinstance(one, RunResult)
+            await one.send(b"%d\n" % number)
+            answer = await one.receive()
+            open_now -= 1
+            return answer
+
+    async def plain() -> bytes:
+        async with contextlib.aclosing(sandbox.run(Job("python", "print(1)", (TestInput(b""),)))) as results:
+            return (await anext(results)).stdout
+
+    found = await asyncio.gather(*(talk(number) for number in range(4)), plain())
+    assert found == [*(b"%d!\n" % number for number in range(4)), b"1\n"]
+    assert most == 1

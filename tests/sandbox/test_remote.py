@@ -65,7 +65,7 @@ async def test_the_remote_backend_keeps_the_contract(pool: Pool, check: Check) -
 async def test_it_says_what_is_there(pool: Pool) -> None:
     assert pool.slots == 2
     assert pool.languages == {"python", "cpp"}
-    assert pool.describe()["runners"] == "1 of 1 run"
+    assert pool.describe()["runners"] == "all 1 run"
     assert pool.tools["g++"]
     assert pool.tools["program_python"].startswith("3.")
 
@@ -205,7 +205,7 @@ async def test_without_a_runner_jobs_wait_and_then_are_told(tmp_path: Path) -> N
             await outputs(found, echo(b"1"))
     assert found.languages, "a moment without runners is no lack of a language"
     with runner_process(f"unix:{tmp_path}/a.sock"):
-        assert await until(lambda: found.describe()["runners"].startswith("1 of"))
+        assert await until(lambda: found.describe()["runners"].startswith("all 1"))
         assert await outputs(found, echo(b"1")) == [b"1\n"]
     await found.close()
 
