@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.metadata
-import platform
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar, cast
 
-import reward_service
 from reward_service.costs import Costs, units_of
 from reward_service.effects import Effects, Talker, Task, Workers
 from reward_service.errors import JobKilled, NoSandbox, WorkerLost
 from reward_service.langid import JUDGE_LANGUAGE, MODEL_PATH, LanguageModelUnusable, check_model_file
 from reward_service.memo import Memo, key_of
 from reward_service.records import JsonObject, LanguageFinding
-from reward_service.scoring.equivalence.compare import RULES_VERSION
 from reward_service.settings import Settings
 from reward_service.turns import Share, Turns
 from reward_service.verdict_memory import VerdictMemory
+from reward_service.versions import versions_of
 from reward_service.worker_tiers import TieredPool
 from reward_service.workers import WorkerStats
 from sandbox.docker import DockerConfig, containers
@@ -37,10 +34,8 @@ WORKERS_AHEAD = 2  # items handed to the pool beyond its processes, so that none
 RESULTS_KEPT = 32_768  # of workers' items: parsed references, comparisons, languages
 PROGRAM = "program"  # the kind of a sandbox's work, in tests
 PRIOR_S = {PROGRAM: 0.02, "judge_language": 0.01, "compare_answers": 0.005, "prepare_gold": 0.005}  # until something is known
-TOOL_WAIT_S = 10.0
 SANDBOX_RETRY_S = 5.0
 NOTHING_RAN_S = 2e-4  # a turn up to which found everything known already, and says nothing of what programs cost
-PACKAGES = ("math-verify", "sympy", "latex2sympy2-extended", "fasttext-predict")
 
 R = TypeVar("R")
 
@@ -97,7 +92,7 @@ class Machine:
         await self._start_sandbox()
         if self._sandbox_fault is not None and isinstance(self.sandbox, RunnerPool):
             self._starting_again = asyncio.create_task(self._start_again())
-        self._versions = await _versions(self.settings, embedded=not isinstance(self.sandbox, RunnerPool))
+        self._versions = await versions_of(self.settings, embedded=not isinstance(self.sandbox, RunnerPool))
         self._started = True
 
     async def _start_sandbox(self) -> bool:
@@ -363,41 +358,3 @@ async def _won_by_a_canary(sandbox: Sandbox) -> str | None:
     """What an attack of the self-test reached: then the service refuses code tasks. None where all of them are contained."""
     won = [finding for finding in await run_checks(sandbox, CANARIES) if not finding.ok]
     return "; ".join(f"the promise '{finding.name}' does not hold ({finding.detail})" for finding in won) or None
-
-
-async def _versions(settings: Settings, *, embedded: bool) -> dict[str, str]:
-    """What decides grades in this process; the tool chain only where programs run here, too."""
-    found = {
-        "service": reward_service.__version__,
-        "python": platform.python_version(),
-        "sandbox": settings.sandbox,
-        "cpp_standard": settings.cpp_standard,
-        "math_rules": " ".join((str(RULES_VERSION), *sorted(settings.math_conventions))),
-    }
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = await asyncio.to_thread(importlib.metadata.version, package)
-    tools = {"program_python": (settings.python, "-I", "-S", "--version"), "g++": ("g++", "--version")} if embedded else {}
-    for name, command in tools.items():
-        line = await _first_line(*command)
-        if line:
-            found[name] = line.removeprefix("Python ")
-    return found
-
-
-async def _first_line(*command: str) -> str:
-    """The first line that a tool prints, or nothing where it is missing or does not end."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-        )
-    except OSError:
-        return ""
-    try:
-        async with asyncio.timeout(TOOL_WAIT_S):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return ""
-    return output.decode("utf-8", "replace").partition("\n")[0].strip()

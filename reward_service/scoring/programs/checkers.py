@@ -17,6 +17,7 @@ from typing import Literal
 from reward_service.records import CheckerName, FloatTolerance, OutputChecker
 from reward_service.scoring.programs.testcases import encode_text
 
+RULES_VERSION = 2  # of code verdicts, stated in `service.versions`: raise it with any change of one once released
 BLOCK_BYTES = 8_192  # of each side per step; a longer token or line makes its own step longer
 EXCERPT_BYTES = 120  # of each side in a Difference
 FLOAT_BYTES = 40  # of a token up to which binary floating point may decide what is clear; `float` is not linear in its text
