@@ -29,6 +29,7 @@ JOBS = st.builds(
     st.integers(0, 1 << 64),
     FILES,
     st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=9), max_size=3).map(tuple),
+    st.booleans(),
 )
 RUNS = st.builds(
     RunResult,
