@@ -244,8 +244,7 @@ def _job_head(job: Job, parts: list[bytes]) -> dict[str, object]:
         inputs.append([len(test.stdin), test.output_bytes, *([_sizes(test.files)] if test.files else [])])
     return {
         "language": job.language, "source": len(source), "files": _sizes(job.files), "arguments": job.arguments, "seed": job.seed,
-        "alone": job.alone,
-        "limits": [
+        "alone": job.alone, "limits": [
             limits.cpu_s, limits.memory_bytes, limits.compile_s, limits.processes, limits.disk_bytes, limits.disk_inodes, limits.wall_s,
         ],
         "inputs": inputs,
@@ -277,10 +276,9 @@ def _job(head: dict[str, object], body: _Body) -> Job:
         stdin = body.take(stdin_bytes)
         placed = {str(name): body.take(size) for name, size in (more[0] if more else ())}
         inputs.append(TestInput(stdin, _count(output_bytes), placed))
-    limits = _limits(head["limits"])
     arguments = tuple(str(text) for text in head["arguments"])  # type: ignore[attr-defined]
     seed, alone = int(head["seed"]), head["alone"] is True  # type: ignore[call-overload]
-    return Job(str(head["language"]), source, tuple(inputs), limits, seed, files, arguments, alone)
+    return Job(str(head["language"]), source, tuple(inputs), _limits(head["limits"]), seed, files, arguments, alone)
 
 
 def _limits(values: object) -> Limits:
