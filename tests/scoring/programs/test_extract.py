@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reward_service.records import CodeBlock
-from reward_service.scoring.programs.extract import first_code_block
+from reward_service.scoring.programs.extract import first_code_block, without_idle_space
 
 PIECES = [
     "```",
@@ -143,3 +144,46 @@ LAST = "```python\n1\n```\n"
 )
 def test_a_megabyte_of_anything_ends(text: str, expected: CodeBlock | None) -> None:
     assert first_code_block(text) == expected
+
+
+# ---- white space that no compiler looks at ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "settled"),
+    [
+        ("x = 1  \n\n\n", "x = 1\n"),
+        ("x = 1", "x = 1\n"),
+        ("if x:\t\n    y\n", "if x:\n    y\n"),
+        ("x = '''a  \nb'''  \n\n", "x = '''a  \nb'''  \n"),
+        ('x = """a  \nb"""\n', 'x = """a  \nb"""\n'),
+        ('auto s = R"(a  \n)";  \n\n', 'auto s = R"(a  \n)";  \n'),
+        ("x = 1 + \\\n    2  \n", "x = 1 + \\\n    2  \n"),
+        ("x = 'a \\\n  b'  \n", "x = 'a \\\n  b'  \n"),
+        ("x = 1 \\  \n+ 2  \n", "x = 1 \\  \n+ 2  \n"),
+        ("x = 1 \\\n\n", "x = 1 \\\n\n"),
+        ("print('a\\tb')  \n", "print('a\\tb')\n"),
+        ("\n\nx\n", "\n\nx\n"),
+        ("", "\n"),
+    ],
+)
+def test_white_space_that_no_compiler_looks_at(source: str, settled: str) -> None:
+    assert without_idle_space(source) == settled
+
+
+LINES = st.sampled_from(
+    ["x = 1", "if x:", "    y = 2", "s = 'a'", "'''", '"""t"""', "z = 'q\\", "w = \\", "# c", "", "f'{x}'", "(", ")", 'b = R"\'"']
+)
+
+
+@given(st.lists(st.tuples(LINES, st.sampled_from(["", " ", "\t ", "\f"])), max_size=8).map(lambda parts: "\n".join(map("".join, parts))))
+def test_a_program_means_the_same_without_it(source: str) -> None:
+    settled = without_idle_space(source)
+    assert without_idle_space(settled) == settled
+    try:
+        meaning = ast.dump(ast.parse(source))
+    except SyntaxError:
+        with pytest.raises(SyntaxError):
+            ast.parse(settled)
+        return
+    assert ast.dump(ast.parse(settled)) == meaning
