@@ -70,6 +70,7 @@ class Worker(asyncio.Protocol):
         self._wall_start_s = 0.0
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.item = 0
+        self.sent = False  # whether the process was given the item
         self.job: Job | None = None
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -107,7 +108,11 @@ class Worker(asyncio.Protocol):
         self._cpu_start_s = self._cpu_s()
         self._wall_start_s = self._loop.time()
         self._alarm = self._loop.call_later(job.cpu_s + CPU_GRACE_S, self._check)
-        self._transport.write(frame(Call(item, job.function, job.cpu_s, job.args)))
+        self.sent = False
+        if not self._transport.is_closing():  # it may have ended while it was idle, and its end be on its way to us
+            with contextlib.suppress(RuntimeError, OSError):  # what event loops raise where that was seen in between
+                self._transport.write(frame(Call(item, job.function, job.cpu_s, job.args)))
+                self.sent = True
 
     def release(self) -> Job | None:
         """Forget the item."""

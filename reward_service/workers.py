@@ -197,21 +197,24 @@ class WorkerPool:
     def lost(self, worker: Worker) -> None:
         """A worker's socket was closed."""
         if worker not in self._gone:
-            self._chore(self._bury(worker))
+            idle = worker in self._idle
+            if idle:
+                self._idle.remove(worker)  # now: it must not be given an item while we wait for its end
+            self._chore(self._bury(worker, idle))
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
-    async def _bury(self, worker: Worker) -> None:
+    async def _bury(self, worker: Worker, idle: bool) -> None:
         code = await worker.reap()
         if worker in self._gone:
             return
-        known = worker in self._busy or worker in self._idle
-        job = self._take_from(worker) if worker in self._busy else None
-        if worker in self._idle:
-            self._idle.remove(worker)
-        if job is not None:
+        busy = worker in self._busy
+        job = self._take_from(worker) if busy else None
+        if job is not None and worker.sent:
             self._blame(job, code)
-        if known:
+        elif job is not None:  # it never got there
+            (self._quiet if job.stops or job.crashes or job.losses else self._queue).appendleft(job)
+        if busy or idle:
             self._replace()
         self._dispatch()
 

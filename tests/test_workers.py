@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from reward_service.effects import Task
 from reward_service.errors import Cancelled, JobKilled, RewardServiceError, WorkerLost
@@ -188,6 +189,27 @@ def test_workers_that_are_killed_while_they_start_cost_nobody_a_result() -> None
         assert await waiting == 42
 
     with_pool(test, count=1)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_workers_that_ended_while_idle_cost_nobody_a_result(loop: str) -> None:
+    """Their end is seen in two steps, the connection's and the process's, and items come between these."""
+
+    async def test() -> None:
+        async with pool(count=2) as workers:
+            for turn in range(3):
+                for worker in workers._idle:
+                    assert worker._transport is not None
+                    assert worker.process is not None
+                    worker.process.kill()
+                    worker._transport.abort()
+                assert await asyncio.gather(*(workers.run(DOUBLE, number) for number in range(turn, 9))) == [2 * k for k in range(turn, 9)]
+            for pid in workers.pids:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)  # the ends arrive all at once
+            assert await workers.run(DOUBLE, 21) == 42
+
+    asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None).run(test())
 
 
 def _worker_pids() -> set[int]:
