@@ -256,6 +256,9 @@ class Settings(BaseSettings):
         description="Bytes of parsed test sets in memory. In use beyond: 429; a single request beyond: 413.",
         json_schema_extra={"unit": "bytes"},
     )
+    max_completion_characters: int = Field(
+        16 * MIB, ge=1024, le=4 * GIB, description="Characters of one completion; beyond: 413, the pointer names it."
+    )
     max_tests: int = Field(20_000, ge=1, le=10_000_000, description="Test cases of one reference.")
     body_wait_s: float = Field(
         30.0,

@@ -29,6 +29,7 @@ from sandbox.pool import Pool as RunnerPool
 from sandbox.remote import parse_address, runners
 from sandbox.selfcheck import CANARIES, run_checks
 
+LOSS_PAUSE_S = 0.05  # after a lost runner, doubled with each further one: what replaces it takes a moment
 RUNNER_LOSSES = 5  # after which a job is given up; a job of which nothing is known is never a verdict
 WORKERS_AHEAD = 2  # items handed to the pool beyond its processes, so that none of them waits for the event loop
 RESULTS_KEPT = 32_768  # of workers' items: parsed references, comparisons, languages
@@ -135,6 +136,11 @@ class Machine:
             math_conventions=self.settings.math_conventions,
             memory=self.memory,
         )
+
+    async def after_a_loss(self, attempt: int) -> None:
+        """Count a lost runner and leave what replaces it a moment; `attempt` counts from 0."""
+        self.runner_losses += 1
+        await asyncio.sleep(LOSS_PAUSE_S * 2**attempt)
 
     @property
     def sandbox_fault(self) -> str | None:
@@ -279,7 +285,7 @@ class _BoundSandbox:
         given = 0
         start_by = None if started else self._start_by
         chosen: Sequence[int] | None = None
-        for _ in range(RUNNER_LOSSES):
+        for attempt in range(RUNNER_LOSSES):
             async with self._turn(start_by, len(job.inputs)):
                 start_by = None  # it has started: from here on it is bounded by its own limits
                 if choose is not None and chosen is None:
@@ -299,7 +305,7 @@ class _BoundSandbox:
                         return
                 except RunnerLost:
                     pass
-            self._machine.runner_losses += 1
+            await self._machine.after_a_loss(attempt)
         raise WorkerLost(f"the runner of a program was lost {RUNNER_LOSSES} times")
 
     async def talk(
@@ -311,7 +317,7 @@ class _BoundSandbox:
     ) -> R | None:
         """See `effects.Sandbox`."""
         start_by = None if started else self._start_by
-        for _ in range(RUNNER_LOSSES):
+        for attempt in range(RUNNER_LOSSES):
             async with self._turn(start_by, 1):
                 start_by = None  # it has started: from here on it is bounded by its own limits
                 if self._machine.sandbox_fault is not None:
@@ -325,7 +331,7 @@ class _BoundSandbox:
                     pass
                 except SandboxUnavailable as error:
                     raise NoSandbox(str(error)) from error
-            self._machine.runner_losses += 1
+            await self._machine.after_a_loss(attempt)
         raise WorkerLost(f"the runner of a program was lost {RUNNER_LOSSES} times")
 
     @contextlib.asynccontextmanager

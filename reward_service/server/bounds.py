@@ -15,6 +15,7 @@ class Bounds:
     max_values: int
     max_rollouts: int
     max_tests: int
+    max_completion_characters: int
     max_cpu_s: float
     max_memory_bytes: int
     max_compile_s: float

@@ -39,6 +39,7 @@ MESSAGES: Mapping[str, str] = {
     "string_unicode": "must be text without lone surrogates",
     "none_required": "must be null",
 }
+TOO_LARGE = "too_large"  # an error of ours: of a field that alone is too much
 TAG_ERRORS = ("union_tag_invalid", "union_tag_not_found")
 
 
@@ -78,7 +79,8 @@ def body_of(error: RequestError) -> dict[str, object]:
 def refused_by(error: ValidationError, tasks: Iterable[str]) -> Refusal:
     """The refusal that says what pydantic found, without any input in it."""
     details = error.errors(include_url=False, include_input=False)
-    return Refusal([_entry(detail, tasks) for detail in details[:MAX_ERRORS]])
+    status = 413 if details[0]["type"] == TOO_LARGE else 422
+    return Refusal([_entry(detail, tasks) for detail in details[:MAX_ERRORS]], status)
 
 
 def pointer_of(location: Sequence[str | int]) -> str:

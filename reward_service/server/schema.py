@@ -267,11 +267,18 @@ PromptSpec = Annotated[
 ]
 
 
+def _within_length(value: str, info: ValidationInfo) -> str:
+    maximum = bounds_in(info).max_completion_characters
+    if len(value) > maximum:
+        raise PydanticCustomError("too_large", "has more than this server's maximum of {maximum} characters", {"maximum": maximum})
+    return value
+
+
 class RolloutModel(Wire):
     """One sampled completion, and how many tokens it has (needed by schemes with a length term)."""
 
     rollout_id: Identifier
-    completion: str
+    completion: Annotated[str, AfterValidator(_within_length)]
     completion_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None = None
 
 

@@ -193,6 +193,7 @@ def bounds_of(settings: Settings) -> Bounds:
         max_values=settings.max_values,
         max_rollouts=settings.max_rollouts,
         max_tests=settings.max_tests,
+        max_completion_characters=settings.max_completion_characters,
         max_cpu_s=settings.max_cpu_s,
         max_memory_bytes=settings.max_memory_bytes,
         max_compile_s=settings.max_compile_s,

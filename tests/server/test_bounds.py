@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -103,3 +104,12 @@ def test_values_beyond_the_bound_are_refused_before_they_are_built(text: str) ->
     with pytest.raises(RequestError) as refused:
         read_request(body.encode(), bounds)
     assert (refused.value.status, refused.value.message) == (413, "the body holds more than 1000 values")
+
+
+def test_a_completion_that_no_model_writes_is_named() -> None:
+    bounds = replace(BOUNDS, max_completion_characters=5000)
+    rollouts = [{"rollout_id": str(k), "completion": "x" * (5000 + k)} for k in range(2)]
+    with pytest.raises(RequestError) as refused:
+        read_request(json.dumps(group("math", rollouts=rollouts)).encode(), bounds)
+    assert (refused.value.status, refused.value.pointer) == (413, "/groups/0/rollouts/1/completion")
+    assert "5000" in refused.value.message
