@@ -9,6 +9,7 @@ from fractions import Fraction
 from reward_service.scoring.equivalence import algebraic, exact, numeric, quick, second_opinion
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum
+from reward_service.scoring.equivalence.limits import MAX_TOWER
 from reward_service.scoring.equivalence.polynomials import same_polynomials
 
 
@@ -24,7 +25,9 @@ class Finding:
 def same_expressions(gold: Expression, answer: Expression) -> Finding:
     """Cheapest stage first. May not end where SymPy is asked: run under a deadline."""
     if isinstance(gold, Number) and isinstance(answer, Number):
-        return Finding(gold.value == answer.value, "exact", _witness((gold.value, answer.value)))
+        if gold.value == answer.value:
+            return Finding(True, "exact")
+        return Finding(False, "exact", _witness((gold.value, answer.value)))
     if _has_infinity(gold) or _has_infinity(answer):
         signs = [_infinity_sign(side) for side in (gold, answer)]
         return Finding(None not in signs and signs[0] == signs[1], "infinity")
@@ -35,16 +38,9 @@ def same_expressions(gold: Expression, answer: Expression) -> Finding:
         return Finding(False, "numeric", witness)
     if differ is False and quick.same_square_roots(gold, answer):
         return Finding(True, "exact")
-    same = same_polynomials(gold, answer)
-    if same is not None:
-        return Finding(same, "exact")
-    if exact.equal(gold, answer):
-        return Finding(True, "exact")
-    if exact.divides_by_zero(gold) or exact.divides_by_zero(answer):
-        return Finding(False, "undefined")
-    values = [exact.rational(side) for side in (gold, answer)]
-    if None not in values:
-        return Finding(False, "exact", _witness(values))
+    settled = _by_algebra(gold, answer)
+    if settled is not None:
+        return settled
     found, witness = numeric.compare(gold, answer)
     if found is numeric.Evidence.REFUTED:
         return Finding(False, "numeric", witness)
@@ -56,10 +52,26 @@ def same_expressions(gold: Expression, answer: Expression) -> Finding:
         settled = _same_constants(gold, answer, agrees)
         if settled is not None:
             return settled
-    if not exact.within_limits(gold) or not exact.within_limits(answer):
+    if not all(exact.within_limits(side) and _tower(side) <= MAX_TOWER for side in (gold, answer)):
         return Finding(False, "too_big")  # SymPy would build the number
+    if constant and not all(map(numeric.has_value, (gold, answer))):
+        return Finding(False, "no_value")
     zero = second_opinion.simplifies_to_zero(gold, answer)
     return Finding(zero is True or (agrees and zero is None), "sympy" if zero is not None else "numeric")
+
+
+def _by_algebra(gold: Expression, answer: Expression) -> Finding | None:
+    same = same_polynomials(gold, answer)
+    if same is not None:
+        return Finding(same, "exact")
+    if exact.equal(gold, answer):
+        return Finding(True, "exact")
+    if exact.divides_by_zero(gold) or exact.divides_by_zero(answer):
+        return Finding(False, "undefined")
+    values = [exact.rational(side) for side in (gold, answer)]
+    if None not in values:
+        return Finding(False, "exact", _witness(values))
+    return None
 
 
 def _same_constants(gold: Expression, answer: Expression, agrees: bool) -> Finding | None:
@@ -72,7 +84,22 @@ def _same_constants(gold: Expression, answer: Expression, agrees: bool) -> Findi
     return None if same is None else Finding(same, "numeric")
 
 
+def _tower(expression: Expression) -> int:
+    """How many powers stand in exponents of one another."""
+    match expression:
+        case Sum(parts) | Product(parts) | Apply(_, parts):
+            return max(map(_tower, parts))
+        case Power(base, exponent):
+            return max(_tower(base), 1 + _tower(exponent))
+    return 0
+
+
+_PRINTED_WHOLE = 10**8
+
+
 def _witness(values: Sequence[Fraction | None]) -> str:
+    if all(value is not None and value.denominator == 1 and abs(value.numerator) < _PRINTED_WHOLE for value in values):
+        return f"{values[0]} against {values[1]}"
     return f"{float(values[0] or 0):.8g} against {float(values[1] or 0):.8g}" if _small(values) and values[0] != values[1] else ""
 
 

@@ -113,6 +113,11 @@ def within(one: Expression, other: Expression, distance: Fraction) -> bool:
     return left is not None and right is not None and bool(abs(left - right) <= _context().mpf(distance.numerator) / distance.denominator)
 
 
+def has_value(constant: Expression) -> bool:
+    """Whether a constant has a value that can be looked at."""
+    return _value_or_none(constant, {}) is not None
+
+
 def is_constant(expression: Expression) -> bool:
     """Whether it holds no variable."""
     return next(variables(expression), None) is None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from reward_service.scoring.equivalence.customs import counted, phrase
-from reward_service.scoring.equivalence.expressions import read_expression
+from reward_service.scoring.equivalence.expressions import number_of, read_expression
 from reward_service.scoring.equivalence.forms import (
     Based,
     Collection,
@@ -35,6 +35,7 @@ from reward_service.scoring.equivalence.matrices import holds_matrix, read_matri
 from reward_service.scoring.equivalence.normalize import normalize, plain_words
 from reward_service.scoring.equivalence.quantities import read_quantity
 from reward_service.scoring.equivalence.tokens import KNOWN_WORDS, MAX_LETTERS, NotMath, Token, closes_last, split, tokenize
+from reward_service.scoring.equivalence.units import is_unit_word, scaled, unit_name
 
 _SPACE = re.compile(r"(?<![0-9A-Za-z.])\s+|\s+(?![0-9A-Za-z.])")  # `1 2` is not `12`
 
@@ -57,6 +58,7 @@ class Reading:
 MAX_PLAIN_DIGITS = 30
 _PLAIN_NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
 _PLAIN_NAMED = re.compile(r"(?:([a-df-hj-zA-Z]) ?= ?)?(-?[0-9]{1,30}(?:\.[0-9]{1,30})?)\.?")
+_PLAIN_MEASURE = re.compile(r"(-?[0-9]{1,30}(?:\.[0-9]{1,30})?) ?\\text\{ ?(?!mod\}|and\})([a-z]{3,20})\}")
 _PLAIN_FRACTION = re.compile(r"(-?)(?:\\[dt]?frac\{([0-9]{1,30})\}\{([0-9]{1,30})\}|([0-9]{1,30})/([0-9]{1,30}))")
 
 
@@ -89,6 +91,13 @@ def _plain_number(text: str) -> Reading | None:
             return Reading(named[2], named[2], (number,))
         latex = f"{named[1]} = {named[2]}"
         return Reading(latex, latex.casefold(), (Relation((Value(Variable(named[1])), number), ("=",)),))
+    measured = _PLAIN_MEASURE.fullmatch(text)
+    if measured:
+        unit = unit_name(measured[2])
+        if scaled(unit) != (1, unit) or not is_unit_word(measured[2]) or measured[2] in KNOWN_WORDS:
+            return None
+        latex = rf"{measured[1]}\text{{{measured[2]}}}"
+        return Reading(latex, plain_words(latex), (Value(Number(Fraction(measured[1])), unit),))
     found = _PLAIN_FRACTION.fullmatch(text)
     if found is None:
         return None
@@ -206,6 +215,11 @@ def _is_setop(token: Token) -> bool:
 
 
 def _item(tokens: Sequence[Token]) -> Form:
+    if tokens and tokens[-1].kind == "number":  # the commonest items, read without ceremony
+        if len(tokens) == 1:
+            return Value(number_of(tokens[0].text))
+        if len(tokens) == 2 and tokens[0] == ("op", "-"):
+            return Value(Number(-number_of(tokens[1].text).value))
     parts, mods = split(tokens, _is_mod)
     if len(mods) == 1:
         return _congruence(parts[0], parts[1])
