@@ -135,7 +135,8 @@ def limits(request: Request, program: Program) -> list[tuple[int, int, int]]:
         (resource.RLIMIT_STACK, stack, most),
     ]
     if program.data_bytes >= 0:
-        found.append((resource.RLIMIT_DATA, program.data_bytes, program.data_bytes))
+        data = program.data_bytes + request.processes * stack  # each thread of a native program reserves as much as the stack may grow to
+        found.append((resource.RLIMIT_DATA, data, data))
     return found
 
 
