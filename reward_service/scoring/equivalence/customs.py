@@ -38,7 +38,7 @@ _LEAD_IN = re.compile(
     r"(?:\\text\s*\{\s*)?(?:(?:so|thus|hence|therefore)[\s,]+)?(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is\s*:?|:|=)\s*(?:\}\s*:?\s*)?(?=.)",
     re.IGNORECASE,
 )
-_SAID = re.compile(r"\\text\s*\{\s*([A-Za-z ]{1,60}(?:\bis|:|=))\s*\}\s*(?=[\d\\.\-(])")
+_SAID = re.compile(r"\\text\s*\{\s*([A-Za-z ]{1,60}(?:\bis|:|=))\s*\}\s*(?=[\d\\.\-(]|[a-z] ?=)")
 _INTEGER_PARAMETER = re.compile(
     r"(?<=\S)\s*[,(;]\s*(?:\\text\s*\{\s*(?:where|for|with)\s*\}\s*)?[kmn]\s*\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?\s*\)?$"
 )
