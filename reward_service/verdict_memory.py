@@ -14,10 +14,14 @@ ENTRY_BYTES = 256  # that an entry costs beside its value
 
 
 class VerdictMemory:
-    """Values by digest, at most `limit_bytes` of them (0: none), failures by digest, and work under way by digest."""
+    """Values by digest, at most `limit_bytes` of them (0: none), failures by digest, and work under way by digest.
+
+    `tool_chain` names what runs programs now: part of every digest, since runners elsewhere may be replaced while we serve.
+    """
 
     def __init__(self, limit_bytes: int = 16_777_216) -> None:
         self.limit_bytes = limit_bytes
+        self.tool_chain = ""
         self.size_bytes = 0
         self.hits = 0
         self.under_way: dict[bytes, asyncio.Future[object]] = {}

@@ -128,6 +128,7 @@ class Machine:
         """What a request may use: `share` takes turns with others (a name is a flow), `start_by` is a time of the event loop's clock."""
         share = Share(share) if isinstance(share, str) else share
         judge = _BoundJudge(_BoundWorkers(self, share, start_by, None), self.settings.language_model)
+        self.memory.tool_chain = repr(sorted(self.versions().items()))
         return Effects(
             workers=_BoundWorkers(self, share, start_by, self.settings.math_cpu_s),
             sandbox=_BoundSandbox(self, share, start_by),

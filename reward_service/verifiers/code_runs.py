@@ -35,7 +35,7 @@ class ProgramRun:
         self._tests, self._language, self._source, self._detail = tests, language, source, detail
         self._memory, self._economy = effects.memory, effects.economy
         self._stop_early = effects.economy.stop_early and not share
-        self._program = digest_of(language, source, detail.value, tests.conditions)
+        self._program = digest_of(effects.memory.tool_chain, language, source, detail.value, tests.conditions)
         self._job = digest_of(self._program, str(self._stop_early), *tests.keys)
         self._places = {key: place for place, key in reversed([*enumerate(tests.keys)])}
         self._known = _Known()

@@ -202,6 +202,13 @@ class TestNothingTwice:
         await graded(other, ["echo"], machine, memory=memory)
         assert sum(machine.runs.values()) == 2
 
+    async def test_another_tool_chain_decides_anew(self) -> None:
+        machine, memory = Machine(), VerdictMemory()
+        for tool_chain in ("g++ 12", "g++ 13", "g++ 12"):
+            memory.tool_chain = tool_chain
+            await graded(CodeReference(numbered(1)), ["echo"], machine, memory=memory)
+        assert sum(machine.runs.values()) == 2
+
     async def test_tolerances_are_told_apart(self) -> None:
         machine, memory = Machine(), VerdictMemory()
         tests = (ProgramTest("1.0", "1.1"),)

@@ -176,6 +176,7 @@ LINES = st.sampled_from(
 )
 
 
+@pytest.mark.filterwarnings("ignore")  # of escapes in what the parser is given
 @given(st.lists(st.tuples(LINES, st.sampled_from(["", " ", "\t ", "\f"])), max_size=8).map(lambda parts: "\n".join(map("".join, parts))))
 def test_a_program_means_the_same_without_it(source: str) -> None:
     settled = without_idle_space(source)
