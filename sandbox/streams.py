@@ -110,6 +110,11 @@ class Stream(asyncio.Protocol):
         """Which messages may come from now on."""
         self._decoder.bounds = {**bounds, Kind.PONG: COUNT_BOUNDS} if self._pings else bounds
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a message can be received at once."""
+        return bool(self._messages)
+
     async def receive(self) -> Message:
         """The next message but pings and pongs. A cancelled call loses none. Raises Gone once all that came is taken."""
         while not self._messages:

@@ -6,8 +6,6 @@ import contextlib
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -16,15 +14,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from sandbox.docker import DockerConfig, containers
 from sandbox.interface import Job, TestInput
-from sandbox.namespaces.backend import NamespacesConfig, NamespacesSandbox
+from sandbox.namespaces.backend import NamespacesSandbox
 from sandbox.pool import Pool
 from tests.attacks.attack import SECRET
-from tests.sandbox.runners import remote, runner_process
-
-ROOT = Path(__file__).parents[2]
-PACKAGES = ROOT / ".runtime" / "python"
+from tests.sandbox.runners import backend_named
 
 
 @pytest.fixture(scope="session")
@@ -61,36 +55,6 @@ def _give_away(listener: socket.socket) -> None:
             connection, _ = listener.accept()
             with connection:
                 connection.sendall(SECRET)
-
-
-@contextlib.contextmanager
-def backend_named(name: str) -> Iterator[NamespacesSandbox | Pool]:
-    """The sandbox that `--backend` names, not yet started; an address is that of a runner which runs already."""
-    if name == "namespaces":
-        yield NamespacesSandbox(NamespacesConfig(slots=2, python=sys.executable, packages=str(PACKAGES)))
-    elif name == "docker":
-        yield Pool(containers(DockerConfig(slots=2)))
-    elif name == "remote":
-        with tempfile.TemporaryDirectory() as folder, runner_process(f"unix:{folder}/a.sock", "--packages", str(PACKAGES)):
-            yield remote(f"unix:{folder}/a.sock")
-    elif name == "composed":
-        with composed_sandbox() as folder:
-            yield remote(f"unix:{folder}/*.sock")
-    else:
-        yield remote(name)
-
-
-@contextlib.contextmanager
-def composed_sandbox() -> Iterator[str]:
-    """The sandbox of `deploy/compose.yaml` as it stands; the folder of its sockets."""
-    project = f"reward-attacks-{os.getpid()}"
-    compose = ["docker", "compose", "--project-name", project, "--file", str(ROOT / "deploy/compose.yaml")]
-    try:
-        subprocess.run([*compose, "up", "--detach", "--wait", "--no-build", "sandbox"], check=True, capture_output=True)
-        show = ["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", f"{project}_sockets"]
-        yield subprocess.run(show, check=True, capture_output=True, text=True).stdout.strip()
-    finally:
-        subprocess.run([*compose, "down", "--volumes", "--timeout", "5"], check=True, capture_output=True)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -87,7 +87,7 @@ async def test_an_attack_is_contained(sandbox: Sandbox, planted: dict[str, str],
     started = time.monotonic()
     for _ in range(row.rounds):
         _check(row, await _run(sandbox, job), allowed)  # a SandboxError here means: the program made itself our fault
-    assert time.monotonic() - started < row.wall_s
+    assert time.monotonic() - started < row.wall_s * (2 if isinstance(sandbox, Pool) else 1)  # containers share their cores with more
     assert candidates(sandbox) == set(), "processes are left"
     await _a_later_job_is_right(sandbox)
 

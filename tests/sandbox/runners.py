@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 from sandbox import framing
+from sandbox.docker import DockerConfig, containers
 from sandbox.framing import Decoder, Kind, Message, Ready
+from sandbox.namespaces.backend import NamespacesConfig, NamespacesSandbox
 from sandbox.pool import Pool
 from sandbox.remote import parse_address, runners
 
@@ -42,6 +46,36 @@ def runner_process(address: str, *arguments: str, token: str = "", slots: int = 
 def remote(*addresses: str, token: str = "", patience_s: float = 20.0) -> Pool:
     """A pool over the runners at these addresses."""
     return Pool(runners(tuple(map(parse_address, addresses)), token), patience_s=patience_s)
+
+
+@contextlib.contextmanager
+def backend_named(name: str) -> Iterator[NamespacesSandbox | Pool]:
+    """The sandbox that `--backend` names, not yet started; an address is that of a runner which runs already."""
+    if name == "namespaces":
+        yield NamespacesSandbox(NamespacesConfig(slots=2, python=sys.executable, packages=str(PACKAGES)))
+    elif name == "docker":
+        yield Pool(containers(DockerConfig(slots=2)))
+    elif name == "remote":
+        with tempfile.TemporaryDirectory() as folder, runner_process(f"unix:{folder}/a.sock", "--packages", str(PACKAGES)):
+            yield remote(f"unix:{folder}/a.sock")
+    elif name == "composed":
+        with composed_sandbox() as folder:
+            yield remote(f"unix:{folder}/*.sock")
+    else:
+        yield remote(name)
+
+
+@contextlib.contextmanager
+def composed_sandbox() -> Iterator[str]:
+    """The sandbox of `deploy/compose.yaml` as it stands; the folder of its sockets."""
+    project = f"reward-attacks-{os.getpid()}"
+    compose = ["docker", "compose", "--project-name", project, "--file", str(ROOT / "deploy/compose.yaml")]
+    try:
+        subprocess.run([*compose, "up", "--detach", "--wait", "--no-build", "sandbox"], check=True, capture_output=True)
+        show = ["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", f"{project}_sockets"]
+        yield subprocess.run(show, check=True, capture_output=True, text=True).stdout.strip()
+    finally:
+        subprocess.run([*compose, "down", "--volumes", "--timeout", "5"], check=True, capture_output=True)
 
 
 Script = Callable[["Peer"], Awaitable[None]]
