@@ -3,8 +3,9 @@
     python bench/sandbox.py [--rounds 5] [--tests 20] [--only namespaces,bare] [--json FILE]
 
 Each row runs the same four programs on the same inputs with 1 and with 2 workers; a round runs every row once, and the table shows
-medians relative to the bare, unsandboxed subprocess of the same round (= 1.00). Rows whose tool is missing say so. Docker rows need a
-running engine and an image named by --image with python3 in it.
+medians relative to the bare, unsandboxed subprocess of the same round (= 1.00). Rows whose tool is missing say so. `remote` is the
+same sandbox behind a Unix socket; `docker` and `docker, runsc` need a running engine and the image reward-sandbox (make images); `docker
+exec`, `docker run` and `runsc exec` an image named by --image with python3 in it.
 """
 
 from __future__ import annotations
@@ -27,8 +28,12 @@ from collections.abc import Awaitable, Callable  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from sandbox.interface import Job, Status, TestInput  # noqa: E402
+from sandbox.docker import DockerConfig, containers  # noqa: E402
+from sandbox.interface import Job, Sandbox, SandboxUnavailable, Status, TestInput  # noqa: E402
 from sandbox.namespaces.backend import NamespacesConfig, NamespacesSandbox  # noqa: E402
+from sandbox.pool import Pool  # noqa: E402
+from sandbox.remote import parse_address  # noqa: E402
+from sandbox.remote import runners as listening  # noqa: E402
 
 PACKAGES = Path(__file__).parents[1] / ".runtime" / "python"
 
@@ -84,7 +89,7 @@ class Bare:
 
 
 class Ours:
-    def __init__(self, sandbox: NamespacesSandbox) -> None:
+    def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
     async def run(self, work: Workload, count: int) -> None:
@@ -171,6 +176,36 @@ def rows(args: argparse.Namespace, folder: str, ours: NamespacesSandbox) -> tupl
     return found, missing, kept
 
 
+SLOTS = 2
+BACKENDS = ("remote", "docker", "docker, runsc")
+
+
+async def backends(folder: str, undo: contextlib.AsyncExitStack) -> tuple[dict[str, Runner], dict[str, str]]:
+    """The same sandbox behind a socket, in containers, and in gVisor's; why there is none, where so."""
+    command = [sys.executable, "-m", "sandbox.runner", "--listen", f"unix:{folder}/runner.sock", "--slots", str(SLOTS)]
+    process = subprocess.Popen(
+        [*command, "--python", sys.executable, "--packages", str(PACKAGES)], cwd=sys.path[0], stderr=subprocess.DEVNULL
+    )
+    undo.callback(process.wait)
+    undo.callback(process.terminate)
+    pools = {
+        "remote": Pool(listening((parse_address(f"unix:{folder}/*.sock"),), "")),
+        "docker": Pool(containers(DockerConfig(slots=SLOTS))),
+        "docker, runsc": Pool(containers(DockerConfig(slots=SLOTS, runtime="runsc"))),
+    }
+    found: dict[str, Runner] = {}
+    missing: dict[str, str] = {}
+    for name, pool in pools.items():
+        try:
+            await pool.start()
+        except SandboxUnavailable as error:
+            missing[name] = str(error)[:300]
+            continue
+        undo.push_async_callback(pool.close)
+        found[name] = Ours(pool).run
+    return found, missing
+
+
 def resident_kib(ours: NamespacesSandbox) -> dict[str, int]:
     """Proportional set size of each zygote."""
     sizes = {}
@@ -192,9 +227,12 @@ async def main() -> None:
     ours = NamespacesSandbox(NamespacesConfig(slots=2, python=sys.executable, packages=str(PACKAGES)))
     await ours.start()
     seen: dict[tuple[str, str, int], list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    async with contextlib.AsyncExitStack() as undo:
+        folder = undo.enter_context(tempfile.TemporaryDirectory())
         os.chmod(folder, 0o755)
         runners, missing, kept = rows(args, folder, ours)
+        contained, absent = await backends(folder, undo)
+        runners, missing = {**runners, **contained}, {**missing, **absent}
         if args.only:
             runners = {name: runner for name, runner in runners.items() if name in args.only.split(",")}
         slow = {"docker run": 4, "docker exec": 5, "runsc exec": 5}
@@ -206,7 +244,7 @@ async def main() -> None:
                 for workers in (1, 2):
                     for name, runner in list(runners.items()):
                         count = slow.get(name, args.tests)
-                        repeats = work.repeats if name == "namespaces" else 1
+                        repeats = work.repeats if name in ("namespaces", *BACKENDS) else 1
                         try:
                             speeds = [await rate(runner, work, count, workers) for _ in range(repeats)]
                         except (RuntimeError, subprocess.TimeoutExpired) as error:
@@ -224,6 +262,11 @@ async def main() -> None:
     await ours.close()
 
 
+def ratio(seen: dict[tuple[str, str, int], list[float]], name: str, peer: str, work: str, workers: int) -> float:
+    """How much faster than a peer, the median over the rounds."""
+    return statistics.median(mine / its for mine, its in zip(seen[name, work, workers], seen[peer, work, workers], strict=True))
+
+
 def print_table(seen: dict[tuple[str, str, int], list[float]], names: list[str], missing: dict[str, str]) -> None:
     print(
         f"{'tests per second, relative to bare':36s}" + "".join(f"{work.name + ' x' + str(n):>12s}" for work in WORKLOADS for n in (1, 2))
@@ -236,6 +279,10 @@ def print_table(seen: dict[tuple[str, str, int], list[float]], names: list[str],
                 ratios = [mine / bare for mine, bare in pairs]
                 cells.append(f"{statistics.median(ratios):12.2f}" if ratios else f"{'-':>12s}")
         print(f"{name:36s}" + "".join(cells))
+    for name, peer in [*((name, "namespaces") for name in BACKENDS), *((name, "docker exec") for name in BACKENDS)]:
+        if name in names and peer in names:
+            cells = [f"{ratio(seen, name, peer, work.name, n):12.2f}" for work in WORKLOADS for n in (1, 2)]
+            print(f"{f'{name} over {peer}':36s}" + "".join(cells))
     for name in names[:2]:
         cells = [f"{statistics.median(seen[name, work.name, n]):12.1f}" for work in WORKLOADS for n in (1, 2)]
         print(f"{name + ', tests per second':36s}" + "".join(cells))
