@@ -17,6 +17,7 @@ from reward_service.scoring.equivalence.elementary import known_value, trigonome
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
 from reward_service.scoring.equivalence.limits import (
     MAX_EXPONENT,
+    MAX_FACTORS,
     MAX_KEY_CHARS,
     MAX_POWER_BITS,
     MAX_PRODUCTS,
@@ -169,6 +170,7 @@ class _Algebra:
         return top, bottom
 
     def _product(self, factors: tuple[Expression, ...]) -> Quotient:
+        check_count(len(factors), MAX_FACTORS, "max_factors")
         top, bottom = self.quotient(factors[0])
         for factor in factors[1:]:
             other_top, other_bottom = self.quotient(factor)

@@ -24,6 +24,7 @@ MAX_TOWER = 3  # powers in exponents of one another, of what SymPy is asked abou
 MAX_FACTORIAL = 300  # exact factorials and binomials
 MAX_EXPONENT = 64  # of a sum with several terms, when it is multiplied out
 MAX_PRODUCTS = 3_000  # of terms with terms, in one comparison
+MAX_FACTORS = 300  # of one product, when it is multiplied out
 MAX_KEY_CHARS = 2_000  # of the name of a generator
 MAX_KRONECKER_BITS = 100_000  # of the value of a polynomial in which its coefficients stand side by side
 MAX_SEPARATION_DIGITS = 3_000  # at which two algebraic numbers are compared for a proof

@@ -111,7 +111,7 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("cbrt",), r"(?<![A-Za-z\\])cbrt(?=\()", r"\\sqrt[3]"),
         (("\\bar", "\\dot", "\\overline"), r"(?<![\d.])(\d*\.\d*)\\(?:bar|dot|overline)\s*\{\s*(\d+)\s*\}", r"0\1\\overline{\2}"),
         ((".(",), r"(?<![\d.])(\d+\.)\((\d+)\)", r"\1\\overline{\2}"),
-        (("mod",), r"\(\s*(?:\\text\s*\{\s*)?mod(?:\s*\}\s*|\s+)([^()]*)\)", r"\\bmod \1"),
+        (("mod",), r"\(\s*(?:\\text\s*\{\s*)?mod(?:\s*+\}\s*+|\s++)([^()]*+)\)", r"\\bmod \1"),
         (("\\pmod", "\\mod"), r"\\p?mod(?![A-Za-z])", r"\\bmod "),
         (("\\text",), r"\\text\s*\{\s*mod\s*\}", r"\\bmod "),
         (("\\angle",), r"m?\s*\\angle\s*([A-Z]{1,3})(?=\s*=)", r"\\text{angle \1}"),
@@ -135,12 +135,13 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
     )
 )
 _PLAIN_RULES = tuple(rule for rule in _RULES if any("\\" not in needle and needle.isascii() for needle in rule[0]))
+_SPACES = re.compile(" {2,}")
 _EDGES = " .,;:"
 
 
 def normalize(text: str) -> str:
     """The same answer in one notation. Idempotent but for its work on edges."""
-    text = _without_markdown(text.translate(_CHARS).strip())
+    text = _without_markdown(_SPACES.sub(" ", text.translate(_CHARS)).strip())
     if not text.isascii():
         text = _FULL_WIDTH.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
         text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}", text)
