@@ -21,120 +21,44 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
 
-from reward_service.client_bodies import Body, TestSet, encode_testset, grade_body, name_of, packed
+from reward_service.client_answers import Grade as Grade
+from reward_service.client_answers import GradeResponse as GradeResponse
+from reward_service.client_answers import Readiness as Readiness
+from reward_service.client_answers import RequestRefused as RequestRefused
+from reward_service.client_answers import RewardClientError as RewardClientError
+from reward_service.client_answers import ServiceFailed as ServiceFailed
+from reward_service.client_answers import ServiceUnavailable as ServiceUnavailable
+from reward_service.client_answers import StreamIncomplete as StreamIncomplete
+from reward_service.client_answers import TestSetsMissing as TestSetsMissing
+from reward_service.client_answers import Unscored as Unscored
+from reward_service.client_answers import UnscoredError as UnscoredError
+from reward_service.client_answers import grade_of, merged, parsed, refusal_of, response_of, unscored_of
+from reward_service.client_bodies import Body, TestSet, encode_testset, grade_bodies, name_of, packed
 from reward_service.client_bodies import testset_name as testset_name
 from reward_service.connections import Answer, Pool, pause_s, seconds_of
 
 RETRIED_STATUSES = (408, 429, 502, 503, 504)
-MISSING_STATUS = 424
 UPLOAD_ROUNDS = 4  # a busy service may evict a test set before it is used
 JSON = "application/json"
 TOTAL_S = 900.0
 MARGIN_S = 300.0  # from a deadline, by which grading has started, to its end
 SILENCE_S = 30.0  # a stream sends a heartbeat every 5 s: six missing ones mean that nobody is there
 
+AT_ONCE = 4  # bodies of one batch that are sent at the same time
+
 OnUnscored = Literal["raise", "return"]
 
 
-class RewardClientError(Exception):
-    """Base of what this client raises. No message carries a prompt, a completion or a key."""
-
-
-class RequestRefused(RewardClientError):
-    """The request's fault. `pointer` is a JSON pointer (RFC 6901) to the first wrong field, `errors` all (pointer, message) pairs told."""
-
-    def __init__(self, status: int, errors: Sequence[tuple[str, str]]) -> None:
-        self.status = status
-        self.errors = tuple(errors)
-        self.pointer, self.message = self.errors[0]
-        super().__init__(f"refused with {status}: {self.pointer or '/'}: {self.message}")
-
-
-class TestSetsMissing(RequestRefused):
-    """The request names test sets that have to be uploaded: `missing`. Give them as `testsets`, or call `put_testset`."""
-
-    __test__ = False
-
-    def __init__(self, status: int, errors: Sequence[tuple[str, str]], missing: Sequence[str]) -> None:
-        super().__init__(status, errors)
-        self.missing = tuple(missing)
-
-
-class ServiceUnavailable(RewardClientError):
-    """No answer within the time allowed. `status` is the last HTTP status, or None where no connection lasted."""
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        self.status = status
-        super().__init__(message)
-
-
-class ServiceFailed(RewardClientError):
-    """The service's fault: an unforeseen status, or an answer that is not what the protocol says."""
-
-
-class StreamIncomplete(ServiceFailed):
-    """The stream ended without its end line. The grades it yielded are valid; send the missing rollouts again."""
-
-
-class Unscored(NamedTuple):
-    """One rollout without a reward, and why (`bad_reference`, `deadline`, `overloaded`, ...)."""
-
-    group_id: str
-    rollout_id: str
-    reason: str
-
-
-class UnscoredError(RewardClientError):
-    """Some rollouts have no reward: `unscored` lists them. `response` holds all grades (None where they were streamed)."""
-
-    def __init__(self, unscored: Sequence[Unscored], response: GradeResponse | None = None) -> None:
-        self.unscored = tuple(unscored)
-        self.response = response
-        reasons = sorted({entry.reason for entry in self.unscored})
-        super().__init__(f"{len(self.unscored)} rollouts have no reward ({', '.join(reasons)})")
-
-
-@dataclass(frozen=True)
-class Grade:
-    """One rollout's grade. `reward`, `correctness` and the values of `terms` are None exactly when `outcome` is "unscored"."""
-
-    group_id: str
-    rollout_id: str
-    outcome: str
-    reward: float | None
-    correctness: float | None
-    terms: Mapping[str, float | None]
-    detail: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class GradeResponse:
-    """One grade per rollout, in the order sent; a summary per group; which scheme and which versions decided."""
-
-    grades: tuple[Grade, ...]
-    groups: tuple[Mapping[str, Any], ...]
-    scheme: Mapping[str, Any]
-    service: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Readiness:
-    """Whether the service takes work now, and its own report on what works there."""
-
-    ready: bool
-    report: Mapping[str, Any]
-
-
 class RewardClient:
-    """A service at one address, over a pool of kept connections; threads may share it, and a forked child opens connections of its own.
+    """A service over pools of kept connections; threads may share it, and a forked child opens connections of its own.
 
+    `url` is its address, or several of replicas: where one does not answer, the next one is asked, and stays the first to be asked.
     `total_s` bounds one call with all its repetitions; how long grading may wait for its turn is `deadline_s` of each call, and where
     `total_s` is not stated it is 900, or 300 more than the deadline if that is later. `connections` is how many idle connections are
     kept. Certificates are checked against `tls`, or the system's authorities.
@@ -142,7 +66,7 @@ class RewardClient:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         key: str | None = None,
         *,
         total_s: float | None = None,
@@ -150,7 +74,11 @@ class RewardClient:
         connections: int = 32,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._pool = Pool(url, connect_s, connections, tls)
+        urls = [url] if isinstance(url, str) else list(url)
+        if not urls:
+            raise ValueError("the service's address is needed")
+        self._pools = [Pool(one, connect_s, connections, tls) for one in urls]
+        self._at = 0
         self._headers = {"Content-Type": "application/json"}
         if key is not None:
             self._headers["Authorization"] = f"Bearer {key}"
@@ -166,8 +94,12 @@ class RewardClient:
         priority: str | None = None,
         on_unscored: OnUnscored = "raise",
         testsets: Mapping[str, TestSet] | None = None,
+        request_id: str | None = None,
     ) -> GradeResponse:
         """Grade all rollouts of some groups; blocks until every one is known. Uploads those of `testsets`, by name, that the service lacks.
+
+        Many groups are sent in several bodies, some of them at the same time. Each has a `request_id` (this one, or a fresh one), so that a
+        repetition joins the work instead of doing it again.
 
         Raises:
             UnscoredError: rollouts without a reward (never the completion's fault), unless `on_unscored` is "return".
@@ -175,9 +107,17 @@ class RewardClient:
             ServiceUnavailable, ServiceFailed: the service's.
             ValueError: the caller's: `deadline_s` is not below the stated `total_s`.
         """
-        body, within_s = grade_body(groups, scheme, detail, deadline_s, priority), self._within_s(deadline_s)
-        response = _response(_parsed(self._graded(body, "application/json", testsets or {}, within_s).text))
-        unscored = [_unscored(grade) for grade in response.grades if grade.outcome == "unscored"]
+        bodies, within_s = grade_bodies(groups, scheme, detail, deadline_s, priority, request_id), self._within_s(deadline_s)
+
+        def graded(body: Body) -> GradeResponse:
+            return response_of(parsed(self._graded(body, JSON, testsets or {}, within_s).text))
+
+        if len(bodies) == 1:
+            response = graded(bodies[0])
+        else:
+            with ThreadPoolExecutor(AT_ONCE) as threads:
+                response = merged(list(threads.map(graded, bodies)))
+        unscored = [unscored_of(grade) for grade in response.grades if grade.outcome == "unscored"]
         if unscored and on_unscored == "raise":
             raise UnscoredError(unscored, response)
         return response
@@ -192,25 +132,27 @@ class RewardClient:
         priority: str | None = None,
         on_unscored: OnUnscored = "raise",
         testsets: Mapping[str, TestSet] | None = None,
+        request_id: str | None = None,
     ) -> Iterator[Grade]:
-        """Yield each grade the moment it is known, in any order. Nothing is sent before the first is asked for. `testsets`: see `grade`.
+        """Yield each grade the moment it is known, in any order. Nothing is sent before the first is asked for. The rest: see `grade`.
 
         Raises:
             UnscoredError: at the end, after all other grades were yielded; unless `on_unscored` is "return", which yields them too.
             StreamIncomplete: the stream broke off; not every rollout was yielded.
             RequestRefused, ServiceUnavailable, ServiceFailed: before the first grade.
         """
-        body, within_s = grade_body(groups, scheme, detail, deadline_s, priority), self._within_s(deadline_s)
+        bodies, within_s = grade_bodies(groups, scheme, detail, deadline_s, priority, request_id), self._within_s(deadline_s)
         unscored: list[Unscored] = []
-        with self._graded(body, "application/x-ndjson", testsets or {}, within_s, whole=False) as answer:
-            for line in _lines(answer):
-                if line.get("type") != "grade":
-                    continue
-                grade = _grade(line)
-                if grade.outcome == "unscored" and on_unscored == "raise":
-                    unscored.append(_unscored(grade))
-                else:
-                    yield grade
+        for body in bodies:
+            with self._graded(body, "application/x-ndjson", testsets or {}, within_s, whole=False) as answer:
+                for line in _lines(answer):
+                    if line.get("type") != "grade":
+                        continue
+                    grade = grade_of(line)
+                    if grade.outcome == "unscored" and on_unscored == "raise":
+                        unscored.append(unscored_of(grade))
+                    else:
+                        yield grade
         if unscored:
             raise UnscoredError(unscored)
 
@@ -246,12 +188,13 @@ class RewardClient:
         try:
             answer = self._probe("/readyz")
         except (OSError, http.client.HTTPException) as error:
-            raise ServiceUnavailable(f"no answer from {self._pool.address}: {type(error).__name__}") from error
-        return Readiness(answer.status == 200, _parsed(answer.text))
+            raise ServiceUnavailable(f"no answer from {self._pool().address}: {type(error).__name__}") from error
+        return Readiness(answer.status == 200, parsed(answer.text))
 
     def close(self) -> None:
         """Close the idle connections; the client may be used again."""
-        self._pool.clear()
+        for pool in self._pools:
+            pool.clear()
 
     def __enter__(self) -> RewardClient:
         return self
@@ -259,8 +202,13 @@ class RewardClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _pool(self) -> Pool:
+        """The replica that is asked first now."""
+        return self._pools[self._at % len(self._pools)]
+
     def _probe(self, path: str) -> Answer:
-        answer = self._attempt("GET", path, None, "application/json", time.monotonic() + self._pool.connect_s)
+        pool = self._pool()
+        answer = self._attempt(pool, "GET", path, None, JSON, time.monotonic() + pool.connect_s)
         answer.read()
         return answer
 
@@ -295,46 +243,38 @@ class RewardClient:
         deadline = time.monotonic() + within_s
         attempts = 0
         while True:
-            status, retry_after = None, None
+            status, retry_after, at, pool = None, None, self._at, self._pool()
             try:
-                answer = self._attempt(method, path, body, accept, deadline)
+                answer = self._attempt(pool, method, path, body, accept, deadline)
                 status, retry_after = answer.status, seconds_of(answer.retry_after)
                 if status not in wanted or whole:
                     answer.read()
                 if status in wanted:
                     return answer
                 if status not in RETRIED_STATUSES:
-                    raise _refusal(status, answer.text)
-                failure = f"{self._pool.address} answers {status}"
+                    raise refusal_of(status, answer.text)
+                failure = f"{pool.address} answers {status}"
             except ssl.SSLCertVerificationError as error:
-                raise ServiceUnavailable(f"the certificate of {self._pool.address} is not trusted") from error
+                raise ServiceUnavailable(f"the certificate of {pool.address} is not trusted") from error
             except (OSError, http.client.HTTPException) as error:
-                failure = f"no answer from {self._pool.address}: {type(error).__name__}"
+                failure = f"no answer from {pool.address}: {type(error).__name__}"
             attempts += 1
-            wait_s = pause_s(attempts, retry_after)
+            wait_s = 0.0 if attempts < len(self._pools) else pause_s(attempts - len(self._pools) + 1, retry_after)
+            if at == self._at:  # no other thread has moved on meanwhile
+                self._at = at + 1
             if time.monotonic() + wait_s >= deadline:
                 raise ServiceUnavailable(f"{failure} (attempts: {attempts}, within {within_s:g} s)", status)
             time.sleep(wait_s)
 
-    def _attempt(self, method: str, path: str, body: Body | None, accept: str, deadline: float) -> Answer:
+    def _attempt(self, pool: Pool, method: str, path: str, body: Body | None, accept: str, deadline: float) -> Answer:
         """Send once; a kept connection that turns out to be closed by the other side is replaced at once by a new one."""
         headers = {**self._headers, **(body.headers if body else {}), "Accept": accept}
         data = body.data if body else None
-        connection = self._pool.take()
+        connection = pool.take()
         if connection is not None:
             with contextlib.suppress(ConnectionError, http.client.BadStatusLine, http.client.CannotSendRequest):
-                return self._pool.exchange(connection, method, path, data, headers, deadline)
-        return self._pool.exchange(self._pool.connect(), method, path, data, headers, deadline)
-
-
-def _parsed(text: bytes) -> Mapping[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise ServiceFailed("an answer that is not JSON") from error
-    if not isinstance(value, dict):
-        raise ServiceFailed("an answer that is not a JSON object")
-    return value
+                return pool.exchange(connection, method, path, data, headers, deadline)
+        return pool.exchange(pool.connect(), method, path, data, headers, deadline)
 
 
 def _lines(answer: Answer) -> Iterator[Mapping[str, Any]]:
@@ -347,7 +287,7 @@ def _lines(answer: Answer) -> Iterator[Mapping[str, Any]]:
     try:
         for chunk in answer.chunks(SILENCE_S):
             *lines, rest = (rest + chunk).split(b"\n")
-            for line in map(_parsed, filter(None, lines)):
+            for line in map(parsed, filter(None, lines)):
                 ended = ended or line.get("type") == "end"
                 if not ended:
                     yield line
@@ -355,45 +295,3 @@ def _lines(answer: Answer) -> Iterator[Mapping[str, Any]]:
         raise StreamIncomplete(f"the stream broke off: {type(error).__name__}") from error
     if not ended:
         raise StreamIncomplete("the stream ended without its end line")
-
-
-def _grade(fields: Mapping[str, Any]) -> Grade:
-    try:
-        return Grade(
-            group_id=fields["group_id"],
-            rollout_id=fields["rollout_id"],
-            outcome=fields["outcome"],
-            reward=fields["reward"],
-            correctness=fields["correctness"],
-            terms=fields["terms"],
-            detail=fields["detail"],
-        )
-    except KeyError as error:
-        raise ServiceFailed(f"a grade without {error}") from error
-
-
-def _response(fields: Mapping[str, Any]) -> GradeResponse:
-    try:
-        grades = tuple(_grade(grade) for grade in fields["grades"])
-        return GradeResponse(grades, tuple(fields["groups"]), fields["scheme"], fields["service"])
-    except KeyError as error:
-        raise ServiceFailed(f"an answer without {error}") from error
-
-
-def _unscored(grade: Grade) -> Unscored:
-    return Unscored(grade.group_id, grade.rollout_id, str(grade.detail.get("reason", "")))
-
-
-def _refusal(status: int, text: bytes) -> RewardClientError:
-    if not 400 <= status < 500:
-        return ServiceFailed(f"unforeseen status {status}")
-    missing = None
-    try:
-        body = json.loads(text)
-        if status == MISSING_STATUS:
-            missing = [str(name) for name in body["missing"]]
-        errors = [(str(error["pointer"]), str(error["message"])) for error in body.get("errors", [body["error"]])]
-    except (ValueError, TypeError, KeyError, AttributeError):
-        errors = []
-    errors = errors or [("", http.client.responses.get(status, "refused"))]
-    return RequestRefused(status, errors) if missing is None else TestSetsMissing(status, errors, missing)

@@ -17,7 +17,7 @@ import sandbox
 
 ROOT = Path(__file__).parent.parent
 LOCKS = ("requirements.lock", "requirements-dev.lock", "sandbox/requirements-runtime.lock")
-CLIENT = ("client", "client_bodies", "connections")
+CLIENT = ("client", "client_answers", "client_bodies", "connections")
 
 
 def run_alone(code: str, *options: str) -> str:

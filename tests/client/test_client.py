@@ -37,7 +37,9 @@ def test_grades_come_back_as_records(service: Service, client: RewardClient) -> 
     assert (response.groups[0]["group_id"], response.scheme["name"]) == ("g", "magistral")
     sent = service.seen[0]
     assert (sent.method, sent.path, sent.headers["Authorization"]) == ("POST", "/v1/grade", "Bearer s3cret")
-    assert json.loads(sent.body) == {
+    body = json.loads(sent.body)
+    assert len(body.pop("request_id")) == 32
+    assert body == {
         "scheme": {"base": "magistral", "l_max": 100}, "groups": [GROUP], "detail": "full", "deadline_s": 3, "priority": "train",
     }  # fmt: skip
 
@@ -45,7 +47,7 @@ def test_grades_come_back_as_records(service: Service, client: RewardClient) -> 
 def test_what_is_not_stated_is_not_sent(service: Service, client: RewardClient) -> None:
     service.replies = [Reply(body=answer_of(RIGHT))]
     client.grade(iter([GROUP]))
-    assert json.loads(service.seen[0].body).keys() == {"scheme", "groups", "detail"}
+    assert json.loads(service.seen[0].body).keys() == {"scheme", "groups", "detail", "request_id"}
 
 
 def test_big_bodies_are_compressed_and_small_ones_are_not(service: Service, client: RewardClient) -> None:
