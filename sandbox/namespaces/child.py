@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import atexit
 import builtins
+import contextlib
 import gc
 import os
 import resource
 import sys
 import types
+from typing import NoReturn
 
 from sandbox.namespaces import mounts, system
 
@@ -20,6 +22,7 @@ KIND_PYTHON, KIND_NATIVE, KIND_COMPILE = "python", "native", "compile"
 NATIVE_PROGRAM = f"{mounts.PROGRAM_FOLDER}/main"
 PYTHON_PROGRAM = f"{mounts.PROGRAM_FOLDER}/main.py"
 _RLIMIT_SIGPENDING, _RLIMIT_MSGQUEUE = 11, 12  # the standard library does not name them
+_main = types.ModuleType("__main__")  # the program's own
 _COMPILED = f"{mounts.WORKING_FOLDER}/main"
 
 
@@ -76,7 +79,7 @@ def run(program: Program) -> None:
         assert program.code is not None
         assert program.main is not None
         gc.enable()
-        os._exit(_call(program.code, program.main.__dict__))
+        leave(_call(program.code, program.main.__dict__))
     elif program.kind == KIND_NATIVE:
         _execute(NATIVE_PROGRAM, program.arguments)
     else:
@@ -170,13 +173,12 @@ def prepare_interpreter(depth: int) -> types.ModuleType:
     """
     for name in [name for name in sys.modules if name.split(".", 1)[0] == "sandbox"]:
         del sys.modules[name]
-    main = types.ModuleType("__main__")
-    main.__dict__.update({"__file__": PYTHON_PROGRAM, "__builtins__": builtins, "__cached__": None})
-    sys.modules["__main__"] = main
+    _main.__dict__.update({"__file__": PYTHON_PROGRAM, "__builtins__": builtins, "__cached__": None, "__annotations__": {}})
+    sys.modules["__main__"] = _main
     sys.argv = [PYTHON_PROGRAM]
     sys.path.insert(0, mounts.PROGRAM_FOLDER)
     sys.setrecursionlimit(1000 + depth)
-    return main
+    return _main
 
 
 def seed_random(seed: int) -> None:
@@ -207,6 +209,12 @@ def _call(code: types.CodeType, names: dict[str, object]) -> int:
     return _finish(0)
 
 
+def leave(status: int) -> NoReturn:
+    """End this process; what the C library's streams hold is written first."""
+    system.flush_streams()
+    os._exit(status)
+
+
 def failed(error: BaseException) -> int:
     """End a program that raised `error`; the exit code. To be called by the frame that ran the program."""
     return _finish(_report(error))
@@ -227,31 +235,51 @@ def _report(error: BaseException) -> int:
     return 1
 
 
-def finish() -> None:
-    """The end of a program that raised nothing; never returns."""
-    os._exit(_finish(0))
+def finish() -> int:
+    """End a program that raised nothing; the exit code."""
+    return _finish(0)
 
 
 def _exit_code(code: object) -> int:
     if code is None:
         return 0
     if isinstance(code, int):
-        return code & 0xFF
+        return code & 0xFF if -(2**63) <= code < 2**63 else 0xFF
     sys.stderr.write(f"{code}\n")
     return 1
 
 
 def _finish(status: int) -> int:
-    """What the interpreter does at its end, without the teardown: wait for threads, call exit functions, flush."""
-    threading = sys.modules.get("threading")
-    if threading is not None:
-        threading._shutdown()
-    atexit._run_exitfuncs()
+    """What the interpreter does at its end, without the teardown: wait for threads, call exit functions, flush, let go of the program's names.
+
+    The last is for files that were never closed and objects with a `__del__`: what they hold back is written when they go.
+    """
+    try:
+        threading = sys.modules.get("threading")
+        if threading is not None:
+            threading._shutdown()
+        atexit._run_exitfuncs()
+        if not _flush():
+            status = status or 120  # the interpreter's own code for output that could not be written
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        names = _main.__dict__
+        for name in [name for name in names if not name.startswith("__")]:
+            names[name] = None
+        _flush()
+    except BaseException as error:  # noqa: BLE001 - a hook or a name of the program's; the interpreter would tell and go on
+        with contextlib.suppress(BaseException):
+            sys.__excepthook__(type(error), error, error.__traceback__)
+            _flush()
+    return status
+
+
+def _flush() -> bool:
+    """Flush the standard streams; whether standard output could be."""
+    done = True
     for stream in (sys.stdout, sys.stderr):
         try:
-            if not stream.closed:
+            if stream is not None and not stream.closed:
                 stream.flush()
-        except (OSError, ValueError, AttributeError):
-            if stream is sys.stdout:
-                status = status or 120  # the interpreter's own code for output that could not be written
-    return status
+        except Exception:  # noqa: BLE001 - whatever the program put there
+            done = done and stream is not sys.stdout
+    return done

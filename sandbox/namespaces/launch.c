@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -75,8 +76,9 @@ struct plan {
     char *const *environment;
     int32_t seccomp_number, capset_number;
     void *(*evaluate)(void *, void *, void *), *(*call)(void *); /* PyEval_EvalCode, PyObject_CallNoArgs */
+    long (*as_long)(void *);             /* PyLong_AsLong */
     int (*enable_collector)(void);       /* PyGC_Enable */
-    void *code, *names, *finish;         /* NULL where the program is not Python's; `finish` ends the process */
+    void *code, *names, *finish;         /* NULL where the program is not Python's; `finish` gives the exit code */
     double tick_s;
     struct accounts *accounts;
     struct request terms;                /* what tmpfs_options and limits were made for; the first two fields do not matter */
@@ -393,8 +395,14 @@ static int run(struct plan *plan)
         isolate(plan);
         if (plan->code != NULL) {
             plan->enable_collector();
-            if (plan->evaluate(plan->code, plan->names, plan->names) != NULL)
-                plan->call(plan->finish);
+            void *status = plan->evaluate(plan->code, plan->names, plan->names);
+            if (status != NULL)
+                status = plan->call(plan->finish);
+            if (status != NULL) {
+                int code = plan->as_long(status);
+                fflush(NULL);
+                _exit(code);
+            }
         }
         return CHILD; /* with the interpreter's error set where the program raised one */
     }

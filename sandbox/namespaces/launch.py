@@ -37,6 +37,7 @@ class _Plan(ctypes.Structure):
         ("capset_number", ctypes.c_int32),
         ("evaluate", ctypes.c_void_p),
         ("call", ctypes.c_void_p),
+        ("as_long", ctypes.c_void_p),
         ("enable_collector", ctypes.c_void_p),
         ("code", ctypes.py_object),
         ("names", ctypes.py_object),
@@ -83,7 +84,7 @@ class Loop:
         plan.environment = self._environment
         plan.limits[:] = [-1] * _LIMITS
         plan.evaluate, plan.call = _function("PyEval_EvalCode"), _function("PyObject_CallNoArgs")
-        plan.enable_collector = _function("PyGC_Enable")
+        plan.as_long, plan.enable_collector = _function("PyLong_AsLong"), _function("PyGC_Enable")
         self._kept: tuple[object, ...] = ()  # what the plan points to
         self._address = ctypes.byref(plan)
 
@@ -122,7 +123,7 @@ class Loop:
         try:
             outcome: int = self._serve(self._address, pending)
         except BaseException as error:  # noqa: BLE001 - only in a test's own process, where the program raised it
-            os._exit(child.failed(error))
+            child.leave(child.failed(error))
         if outcome < 0:
             raise OSError(-outcome, f"launch: {os.strerror(-outcome)}")
         return outcome

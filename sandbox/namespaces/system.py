@@ -141,6 +141,11 @@ def address(memory: memoryview) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
+def flush_streams() -> None:
+    """Write what the streams of the C library hold."""
+    _libc.fflush(None)
+
+
 def close_from(first: int) -> None:
     """Close every descriptor from `first` up. Raises OSError."""
     _checked(_syscall(_CLOSE_RANGE, first, ctypes.c_uint(0xFFFFFFFF), 0), "close_range")
