@@ -166,7 +166,7 @@ class Connection:
     async def _run(self, job: Job) -> None:
         async with self._slot(), contextlib.aclosing(self._runner.sandbox.run(job)) as results:
             async for result in results:
-                await self._stream.send(framing.encode_result(result))
+                await self._stream.send_soon(framing.encode_result(result))
 
     async def _talk(self, jobs: tuple[Job, ...]) -> None:
         async with self._slot(), self._runner.sandbox.talk(*jobs) as sessions:

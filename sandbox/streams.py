@@ -11,6 +11,8 @@ from sandbox.framing import COUNT_BOUNDS, Bounds, Decoder, Kind, Message, Violat
 
 PING_S = 2.0
 _HELD_BYTES = 8_388_608  # of messages that nobody has taken yet; beyond, the other side has to wait
+_SOON_S = 0.003  # how long a message may wait for others to cross with: each crossing wakes two processes
+_SOON_BYTES = 65_536
 _PAUSED_AT = 262_144  # bytes of ours that the kernel has not taken; beyond, we wait
 
 
@@ -35,6 +37,8 @@ class Stream(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
+        self._soon = bytearray()
+        self._soon_alarm: asyncio.TimerHandle | None = None
         self._heard = self._loop.time()
         self.peer_busy = 0
         self.ended: asyncio.Future[str] = self._loop.create_future()
@@ -133,11 +137,35 @@ class Stream(asyncio.Protocol):
     def write(self, message: Message) -> None:
         """Send without waiting; nothing happens once the connection has ended."""
         if self._transport is not None and not self.ended.done():
-            self._transport.write(encode(message))
+            if self._soon:
+                self._soon += encode(message)
+                self._flush()
+            else:
+                self._transport.write(encode(message))
+
+    def _flush(self) -> None:
+        if self._soon_alarm is not None:
+            self._soon_alarm.cancel()
+            self._soon_alarm = None
+        data, self._soon = self._soon, bytearray()
+        if data and self._transport is not None and not self.ended.done():
+            self._transport.write(data)
+
+    async def send_soon(self, message: Message) -> None:
+        """Send within a few milliseconds, together with what else comes until then. Raises Gone."""
+        self._soon += encode(message)
+        if len(self._soon) > _SOON_BYTES:
+            self._flush()
+            await self._drain()
+        elif self._soon_alarm is None:
+            self._soon_alarm = self._loop.call_later(_SOON_S, self._flush)
 
     async def send(self, message: Message) -> None:
         """Send, and wait while the other side is slow to take it. Raises Gone."""
         self.write(message)
+        await self._drain()
+
+    async def _drain(self) -> None:
         while self._writable is not None and not self.ended.done():
             await asyncio.shield(self._writable)
         if self.ended.done():
@@ -153,6 +181,8 @@ class Stream(asyncio.Protocol):
             self.ended.set_result(why)
             if self._alarm is not None:
                 self._alarm.cancel()
+            if self._soon_alarm is not None:
+                self._soon_alarm.cancel()
             self.resume_writing()
             if self._transport is not None:
                 self._transport.abort()
