@@ -3,8 +3,8 @@
 Three levels, each in virtual time (start-time fair queueing, Goyal, Vin and Cheng 1996, by the clock of an ideal server that is shared):
 
 - a *flow* (a key and a class of priority) gets slot time in proportion to its weight, however many requests it has;
-- a flow's *requests* (each a `Share`) get the same, and whichever would be done first goes first: a single completion goes before the next
-  item of a batch of thousands, and the batch is never starved by singles;
+- a flow's *requests* (each a `Share`) get the same, the one that has had least first, and of several the shortest: a single completion goes
+  before the next item of a batch of thousands, and the batch is never starved by singles;
 - a request's items are served shortest first.
 
 Costs are estimated when an item asks, charged when it gets its slot, and corrected by the time that it held it.
@@ -71,7 +71,7 @@ class _Flow:
         self.now = 0.0
         self.served = 0  # tick of its last turn
         self.queued = 0  # lines that wait
-        self._heap: list[tuple[float, int, int, _Line]] = []
+        self._heap: list[tuple[float, float, int, int, _Line]] = []
         self._numbers = itertools.count()
 
     def add(self, line: _Line) -> None:
@@ -81,15 +81,16 @@ class _Flow:
             line.tag = max(line.tag, self.now)
             self.queued += 1
         line.version += 1
-        heapq.heappush(self._heap, (line.tag + line.waiters[0][0], next(self._numbers), line.version, line))
+        # By the start of service, not its end: estimates that fall while thousands wait must not let each newcomer pass them all.
+        heapq.heappush(self._heap, (line.tag, line.waiters[0][0], next(self._numbers), line.version, line))
         if len(self._heap) > 2 * self.queued + _STALE:
-            self._heap = [entry for entry in self._heap if entry[3].queued and entry[2] == entry[3].version]
+            self._heap = [entry for entry in self._heap if entry[4].queued and entry[3] == entry[4].version]
             heapq.heapify(self._heap)
 
     def pop(self) -> tuple[_Line, float, asyncio.Future[None]] | None:
         """Take the waiter whose turn it is."""
         while self._heap:
-            _, _, version, line = heapq.heappop(self._heap)
+            _, _, _, version, line = heapq.heappop(self._heap)
             if not line.queued or version != line.version:
                 continue
             found = line.next_alive()

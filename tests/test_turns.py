@@ -328,3 +328,25 @@ def test_permits_come_and_go_with_the_runners() -> None:
         assert (log, turns.busy) == (["a"], 0)
 
     run(test)
+
+
+def test_estimates_that_fall_let_no_newcomer_pass_those_that_wait() -> None:
+    async def test() -> None:
+        turns, order = Gate(1), []  # type: tuple[Gate, list[int]]
+
+        async def item(number: int) -> None:
+            async with turns.take(Share("flow"), None, 1.0 / (number + 1)):
+                order.append(number)
+                await asyncio.sleep(0)
+
+        async with turns.take(Share("other")):
+            early = [asyncio.ensure_future(item(number)) for number in range(50)]
+            await asyncio.sleep(0)
+        late = []
+        for number in range(50, 150):  # one more for each that is served
+            late.append(asyncio.ensure_future(item(number)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*early, *late)
+        assert max(order.index(number) for number in range(50)) < 60
+
+    run(test)
