@@ -18,14 +18,17 @@ _NOTICEABLE_CPU_S = 0.02  # below this the supervisor's own share blurs what the
 
 
 class State(ctypes.Structure):
-    """`struct accounts` of launch.c: three descriptors (-1 for none), whether the peak can be reset, and what was read last."""
+    """`struct accounts` of launch.c: four descriptors (-1 for none), whether the peak can be reset, and what was read last."""
 
     _fields_ = (
         ("peak", ctypes.c_int32),
         ("events", ctypes.c_int32),
+        ("stat", ctypes.c_int32),
         ("cpu", ctypes.c_int32),
         ("resettable", ctypes.c_int32),
+        ("unused", ctypes.c_int32),
         ("start_bytes", ctypes.c_int64),  # in use before the first test; -1 before it was looked at
+        ("start_file_bytes", ctypes.c_int64),  # of them, pages of files on a disk
         ("highest", ctypes.c_int64),
         ("kills", ctypes.c_int64),
         ("cpu_ns", ctypes.c_int64),
@@ -34,14 +37,14 @@ class State(ctypes.Structure):
 
 
 class Accounts:
-    """Descriptors of cgroup files that the service opened: memory peak (reset by writing), out-of-memory counter, CPU counter.
+    """Descriptors of cgroup files that the service opened: peak (reset by writing), out-of-memory counter, memory statistics, CPU counter.
 
-    Any of them may be missing: (), (peak, events) or (peak, events, cpu).
+    The last, or all of them, may be missing.
     """
 
     def __init__(self, descriptors: tuple[int, ...]) -> None:
-        peak, events, cpu = (*descriptors, -1, -1, -1)[:3]
-        self.state = State(peak, events, cpu, peak >= 0 and _can_reset(peak), -1, 0, 0, 0, 0)
+        peak, events, stat, cpu = (*descriptors, -1, -1, -1, -1)[:4]
+        self.state = State(peak, events, stat, cpu, peak >= 0 and _can_reset(peak), start_bytes=-1)
         self.state.kills = self._oom_kills()
 
     @property
@@ -65,6 +68,7 @@ class Accounts:
         state, now = self.state, self._reset()
         if state.start_bytes < 0:
             state.start_bytes = state.highest = now
+            state.start_file_bytes = self._file_bytes()
         if not state.resettable:
             return
         give_up = time.monotonic() + _LINGER_S
@@ -83,8 +87,11 @@ class Accounts:
         total: float = (self._total_cpu_ns() - self.state.cpu_ns - own_ns) / 1e9
         return total if total > waited_for_s + _NOTICEABLE_CPU_S else waited_for_s
 
-    def used_memory(self) -> tuple[int, bool]:
-        """(peak bytes above the start, whether the kernel killed for memory)."""
+    def used_memory(self, limit_bytes: int) -> tuple[int, bool]:
+        """(peak bytes above the start, whether the kernel killed for memory).
+
+        Above the limit, pages of files do not count: whoever reads a file first is charged for it, and the kernel can take them back.
+        """
         if not self.memory:
             return 0, False
         state = self.state
@@ -93,7 +100,10 @@ class Accounts:
         peak = int(os.pread(state.peak, 32, 0))
         if not state.resettable:  # the peak of all tests so far: it tells of this one only where it rose
             peak, state.highest = (peak if peak > state.highest else 0), max(peak, state.highest)
-        return max(0, peak - max(0, state.start_bytes)), kills > before
+        peak -= max(0, state.start_bytes)
+        if peak > limit_bytes and kills == before:
+            peak -= max(0, self._file_bytes() - state.start_file_bytes)
+        return max(0, peak), kills > before
 
     def set_base(self, *, forked: bool) -> None:
         """Where nothing counts memory: what a test has from the start, before any is forked. One that executes a program has nothing."""
@@ -118,12 +128,19 @@ class Accounts:
         return int(text.split()[1]) * 1000 if text.startswith(b"usage_usec") else int(text)
 
     def _oom_kills(self) -> int:
-        if self.state.events < 0:
-            return 0
-        for line in os.pread(self.state.events, 1024, 0).split(b"\n"):
-            if line.startswith(b"oom_kill "):
-                return int(line.split()[1])
-        return 0
+        return _number_in(self.state.events, b"oom_kill ") if self.state.events >= 0 else 0
+
+    def _file_bytes(self) -> int:
+        stat = self.state.stat
+        return (_number_in(stat, b"cache ") or _number_in(stat, b"file ")) - _number_in(stat, b"shmem ")
+
+
+def _number_in(descriptor: int, key: bytes) -> int:
+    """The number behind a key at the beginning of a line; 0 where there is none."""
+    for line in os.pread(descriptor, 1024, 0).split(b"\n"):
+        if line.startswith(key):
+            return int(line.split()[1])
+    return 0
 
 
 def _can_reset(peak: int) -> bool:

@@ -29,6 +29,8 @@ from sandbox.namespaces.wire import (
     MEMORY_STOP,
     NOT_READY,
     OOM,
+    ORDER_BYTES,
+    ORDER_IN_FILE,
     OUTPUT_STOP,
     REPLY,
     REQUEST,
@@ -43,7 +45,7 @@ _QUIET_TICK_S = 0.05  # where a cgroup does it
 _TREE_TICK_S = 0.1
 _ERROR_CHARACTERS = 4000
 _SOCKETS_CLOSE_S = 0.05
-_ORDER_BYTES = 1 << 16
+_LOAD_DESCRIPTORS = 6  # of an order, a program and four counters
 _IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*(?:[ \t]*,[ \t]*[A-Za-z_][A-Za-z0-9_]*)*)", re.MULTILINE)
 
 
@@ -78,16 +80,20 @@ class Cell:
         self._accounts = accounting.Accounts(())
         self._unix_sockets = os.open("/proc/self/net/unix", os.O_RDONLY | os.O_CLOEXEC)
         self._loop: launch.Loop | None = None
-        self._message = system.memory_of_our_own(max(_ORDER_BYTES, REQUEST.size + INPUT_BYTES))
+        self._message = system.memory_of_our_own(max(ORDER_BYTES, REQUEST.size + INPUT_BYTES))
         self._reply = system.memory_of_our_own(REPLY.size + STDOUT_BYTES + STDERR_BYTES)
 
     def serve(self) -> None:
         """Load one program, then run tests until the socket closes. A test's own process comes back here, too, and runs the program."""
         self._control.send(b"hello")
-        message, descriptors = system.receive(self._control, self._message, 4)
+        message, descriptors = system.receive(self._control, self._message, _LOAD_DESCRIPTORS)
         if not message:
             return
-        error = self._load(json.loads(bytes(message)), descriptors)
+        order = bytes(message)
+        if order == ORDER_IN_FILE:
+            with open(descriptors.pop(0), "rb") as file:
+                order = file.read()
+        error = self._load(json.loads(order), descriptors)
         self._control.send(json.dumps({"error": error}).encode())
         if error is not None:
             return
@@ -194,7 +200,7 @@ class Cell:
         flags, watched_peak, waited_s, slowdown = self._watch(request, pid, pidfd, descriptors[1], started)
         _, status, usage = os.wait4(pid, 0)
         wall_s = time.monotonic() - started
-        peak, killed = self._accounts.used_memory()
+        peak, killed = self._accounts.used_memory(request.memory_bytes)
         if killed:
             flags |= OOM
         if not self._accounts.memory:

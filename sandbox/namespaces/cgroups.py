@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 _PREFIX = "reward-sandbox-"
 _ROOT = "/sys/fs/cgroup"
+_NEIGHBOURS = 1000  # cgroups beside ours that are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,13 @@ class CellCgroup:
         self._write(self.files.limit, "-1" if self.files.version == 1 else "max")
 
     def open_counters(self) -> tuple[int, ...]:
-        """Descriptors of the peak (reset by writing where the kernel can), the out-of-memory counter and, if there is one, the CPU counter.
+        """Descriptors of the peak (reset by writing where the kernel can), the out-of-memory counter, statistics, CPU time if counted.
 
         Raises:
             OSError: the kernel lacks one of the first two.
         """
-        found = [self._open_peak(), os.open(f"{self.path}/{self.files.events}", os.O_RDONLY | os.O_CLOEXEC)]
+        found = [self._open_peak()]
+        found += [os.open(f"{self.path}/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in (self.files.events, "memory.stat")]
         if self._cpu_path is not None:
             found.append(os.open(f"{self._cpu_path}/{self.files.cpu}", os.O_RDONLY | os.O_CLOEXEC))
         return tuple(found)
@@ -149,7 +151,8 @@ class Cgroups:
             path = f"{base}/{name}"
             cpu_path = path if files.version == 2 else _make_cpu_folder(name)
             try:
-                sweep(base)
+                for folder in _neighbours(base):
+                    sweep(folder)
                 os.makedirs(path, exist_ok=True)
                 if files.version == 2:
                     with open(f"{path}/cgroup.subtree_control", "w") as file:
@@ -203,7 +206,8 @@ def _make_cpu_folder(name: str) -> str | None:
     if base is None:
         return None
     try:
-        sweep(base)
+        for folder in _neighbours(base):
+            sweep(folder)
         os.makedirs(f"{base}/{name}", exist_ok=True)
     except OSError:
         return None
@@ -219,6 +223,13 @@ def _lock(folder: str) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _neighbours(base: str) -> list[str]:
+    """Our own cgroup and those beside it: the service before us may have been in another session or scope."""
+    parent = os.path.dirname(base)
+    beside = [entry.path for entry in os.scandir(parent) if entry.is_dir()] if parent.startswith(_ROOT + "/") else []
+    return [base, *(path for path in beside[:_NEIGHBOURS] if path != base)]
 
 
 def sweep(base: str) -> int:

@@ -250,7 +250,7 @@ def _exit_code(code: object) -> int:
 
 
 def _finish(status: int) -> int:
-    """What the interpreter does at its end, without the teardown: wait for threads, call exit functions, flush, let go of the program's names.
+    """What the interpreter does at its end, as far as it shows: join threads, call exit functions, flush, let go of the program's names.
 
     The last is for files that were never closed and objects with a `__del__`: what they hold back is written when they go.
     """

@@ -14,112 +14,22 @@ import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sandbox.interface import RunnerLost, SandboxUnavailable
 from sandbox.namespaces.cgroups import CellCgroup, Cgroups
+from sandbox.namespaces.channel import Channel
 
 _CODE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _START_S = 30.0
 _FOREVER_S = 1e9
-_MESSAGE_BYTES = 65536
-_ANCILLARY_BYTES = socket.CMSG_SPACE(12) + socket.CMSG_SPACE(8)  # credentials, two descriptors
 _DIAGNOSTICS_BYTES = 65536
 
 
 _AT_START = {"LD_BIND_NOW": "1"}  # symbols that are looked up before the first fork are not looked up in every test; taken back at once
-
-
-class Channel:
-    """One end of a SOCK_SEQPACKET pair on the running loop."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._messages: collections.deque[tuple[bytes, tuple[int, ...]]] = collections.deque()
-        self._waiter: asyncio.Future[None] | None = None
-        self._loop = asyncio.get_running_loop()
-        self.ended = False
-        self.peer_pid = 0
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._loop.add_reader(sock.fileno(), self._on_readable)
-
-    def _on_readable(self) -> None:
-        while True:
-            try:
-                message, ancillary, _, _ = self._socket.recvmsg(_MESSAGE_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
-            except BlockingIOError:
-                break
-            except OSError:
-                message, ancillary = b"", []
-            if not message:
-                self.ended = True
-                self._loop.remove_reader(self._socket.fileno())
-                break
-            descriptors: tuple[int, ...] = ()
-            for level, kind, data in ancillary:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-                    self.peer_pid = struct.unpack("3i", data[:12])[0]
-                elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    descriptors = struct.unpack(f"{len(data) // 4}i", data[: len(data) // 4 * 4])
-            self._messages.append((message, descriptors))
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def is_open(self) -> bool:
-        """Whether the other side is still there, looked at now and not at the event loop's next turn."""
-        if not self.ended:
-            self._on_readable()
-        return not self.ended
-
-    async def receive(self, within_s: float) -> tuple[bytes, tuple[int, ...]]:
-        """The next message and its descriptors, the caller's to close. Raises TimeoutError, and RunnerLost where the other side is gone."""
-        if not self._messages:
-            timer = self._loop.call_later(within_s, self._expire)  # far cheaper than a task that waits, once per test
-            try:
-                await self._arrival()
-            finally:
-                timer.cancel()
-        return self._messages.popleft()
-
-    async def _arrival(self) -> None:
-        while not self._messages:
-            if self.ended:
-                raise RunnerLost("the supervisor's channel closed")
-            self._waiter = self._loop.create_future()
-            await self._waiter
-
-    def _expire(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(TimeoutError())
-
-    def send(self, message: bytes, descriptors: Sequence[int] = ()) -> None:
-        """Send one message with descriptors. Raises RunnerLost."""
-        try:
-            if descriptors:
-                socket.send_fds(self._socket, [message], descriptors)
-            else:
-                self._socket.send(message)
-        except OSError as error:
-            raise RunnerLost("the supervisor is gone") from error
-
-    def close(self) -> None:
-        """Close this end; the other side then ends itself."""
-        if self._socket.fileno() >= 0:
-            if not self.ended:
-                self._loop.remove_reader(self._socket.fileno())
-            self._socket.close()
-        while self._messages:
-            for descriptor in self._messages.popleft()[1]:
-                os.close(descriptor)
-        self.ended = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +47,7 @@ class ZygoteConfig:
 
 
 class Cell:
-    """One program's supervisor, seen from the service."""
+    """One program's supervisor, seen from the service. Raises RunnerLost where it is gone already."""
 
     def __init__(self, zygote: Zygote, channel: Channel, ended: asyncio.Future[int], group: CellCgroup | None) -> None:
         self._zygote = zygote
@@ -145,6 +55,10 @@ class Cell:
         self.pid = channel.peer_pid
         self.ended = ended
         self.group = group
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except OSError as error:
+            raise RunnerLost(f"no cell: {error}") from error
 
     def cpu_s(self) -> float:
         """CPU seconds of the supervisor itself, 0.0 once it is gone."""
@@ -153,17 +67,15 @@ class Cell:
         except OSError:
             return 0.0
 
-    def kill(self) -> None:
-        """Kill the supervisor, the init of its pid namespace, and so everything in it."""
-        self.channel.close()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if not self.ended.done():
-                os.kill(self.pid, signal.SIGKILL)
-
     def close(self) -> None:
-        """Kill it; its cgroup is used again once all of it is gone."""
-        self.kill()
-        self._zygote.retire(self)
+        """Kill the supervisor, the init of its pid namespace, and so everything in it; its cgroup is used again once all of it is gone."""
+        self.channel.close()
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            os.close(self._pidfd)
+            self._pidfd = -1
+            self._zygote.retire(self)
 
     def loaded(self) -> None:
         """Its program is loaded: now is the time to fork the next cell, which would have been in the way before."""
@@ -191,11 +103,12 @@ class Zygote:
         self._lock = asyncio.Lock()
         self._spares: collections.deque[Cell] = collections.deque()
         self._refill: asyncio.Task[None] | None = None
+        self._forks: set[asyncio.Task[Cell]] = set()
 
     @property
     def alive(self) -> bool:
         """Whether it can fork."""
-        return self._channel is not None and self._channel.is_open()
+        return self._channel is not None and self._listener is not None and self._channel.is_open()
 
     @property
     def pid(self) -> int:
@@ -204,6 +117,13 @@ class Zygote:
 
     async def start(self) -> None:
         """Start and wait until it is warm. Raises SandboxUnavailable with what it printed."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+
+    async def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         config = self._config
         text = json.dumps(
@@ -233,13 +153,13 @@ class Zygote:
         try:
             await self._channel.receive(_START_S)
         except (TimeoutError, RunnerLost) as error:
-            said = self.said()
-            await self.close()
-            raise SandboxUnavailable(explain(said)) from error
+            raise SandboxUnavailable(explain(self.said())) from error
         self._listener = asyncio.create_task(self._listen(self._channel))
 
     def said(self) -> str:
         """The last it wrote to its standard error."""
+        if self._diagnostics < 0:
+            return ""
         return os.pread(self._diagnostics, _DIAGNOSTICS_BYTES, 0).rstrip(b"\0")[-1000:].decode("utf-8", "replace").strip()
 
     async def _listen(self, channel: Channel) -> None:
@@ -249,7 +169,8 @@ class Zygote:
                 future = self._ended.pop(message["ended"], None)
                 if future is not None and not future.done():
                     future.set_result(message["status"])
-        for future in self._ended.values():
+        while self._ended:
+            _, future = self._ended.popitem()
             if not future.done():
                 future.set_result(signal.SIGKILL)
 
@@ -260,7 +181,22 @@ class Zygote:
             if self.alive and cell.channel.is_open():  # a zygote's channel closes before its cells are killed
                 return cell
             cell.close()
-        return await self._fork()
+        return await self._new_cell()
+
+    async def _new_cell(self) -> Cell:
+        """A cell forked now, in a task of its own: who asked for it may be cancelled, and then it is a spare."""
+        task = asyncio.create_task(self._fork())
+        self._forks.add(task)
+        task.add_done_callback(self._forks.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._keep)
+            raise
+
+    def _keep(self, task: asyncio.Task[Cell]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            self._spares.append(task.result())
 
     def refill(self) -> None:
         """Fork spare cells in the background."""
@@ -270,41 +206,44 @@ class Zygote:
     async def _keep_spares(self) -> None:
         with contextlib.suppress(RunnerLost):  # the next program's own fork says so to somebody who can act on it
             while self.alive and len(self._spares) < self._config.spares:
-                self._spares.append(await self._fork())
+                self._spares.append(await self._new_cell())
 
     async def _fork(self) -> Cell:
         async with self._lock:
             if not self.alive:
                 await self._restart()
         assert self._channel is not None
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise RunnerLost(f"no cell: {error}") from error
         number = next(self._numbers)
-        ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         channel = Channel(ours)
-        self._ended[number] = ended
+        self._ended[number] = ended = asyncio.get_running_loop().create_future()
         try:
             with theirs:
                 self._channel.send(str(number).encode(), [theirs.fileno()])
             await channel.receive(_START_S)
+            group = await asyncio.to_thread(self._admit, self._cgroups, channel.peer_pid) if self._cgroups is not None else None
+            return Cell(self, channel, ended, group)
         except (TimeoutError, RunnerLost) as error:
             channel.close()
             raise RunnerLost(f"no cell: {self.said()}") from error
-        except asyncio.CancelledError:
+        except OSError as error:
+            channel.close()
+            raise RunnerLost(f"no cgroup for a cell: {error}") from error
+        except BaseException:
             channel.close()
             raise
-        group = None
-        if self._cgroups is not None:
-            try:
-                group = await asyncio.to_thread(self._admit, self._cgroups, channel.peer_pid)
-            except OSError as error:
-                channel.close()
-                raise RunnerLost(f"no cgroup for a cell: {error}") from error
-        return Cell(self, channel, ended, group)
 
     @staticmethod
     def _admit(cgroups: Cgroups, pid: int) -> CellCgroup:
         group = cgroups.take()
-        group.admit(pid)
+        try:
+            group.admit(pid)
+        except OSError:
+            cgroups.give_back(group)
+            raise
         return group
 
     def retire(self, cell: Cell) -> None:
@@ -319,14 +258,20 @@ class Zygote:
             self._cgroups.give_back(cell.group)
 
     async def _restart(self) -> None:
-        await self.close()
+        await self._stop()
         try:
             await self.start()
-        except SandboxUnavailable as error:
+        except (SandboxUnavailable, OSError) as error:
             raise RunnerLost(str(error)) from error
 
     async def close(self) -> None:
         """End it and everything it forked."""
+        for task in self._forks:
+            task.cancel()
+        await asyncio.gather(*self._forks, return_exceptions=True)
+        await self._stop()
+
+    async def _stop(self) -> None:
         if self._refill is not None and self._refill is not asyncio.current_task():
             self._refill.cancel()
             await asyncio.gather(self._refill, return_exceptions=True)
@@ -347,6 +292,7 @@ class Zygote:
         if self._listener is not None:
             await self._listener
             self._listener = None
+        self._channel = None
         await asyncio.gather(*self._burials, return_exceptions=True)
         if self._diagnostics >= 0:
             os.close(self._diagnostics)

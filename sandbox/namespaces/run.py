@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import signal
@@ -21,6 +22,8 @@ from sandbox.namespaces.wire import (
     MEMORY_STOP,
     NOT_READY,
     OOM,
+    ORDER_BYTES,
+    ORDER_IN_FILE,
     OUTPUT_STOP,
     REPLY,
     REQUEST,
@@ -36,6 +39,7 @@ _PIPELINE = 4  # tests handed over at a time: the next starts while the last is 
 _LOOK_S = 0.2  # how often a program that is being loaded is looked at
 _CELL_DIED = 1 << 16
 _PAGE = 4096
+_ERRORS_CHARGED_BYTES = 1_048_576  # of standard error, that do not count as the program's memory
 _STARVED_SHARE = 0.05  # of the wall time without a core, above which a stop by the wall clock says more about the machine
 
 Reply = tuple[int, int, int, float, float, float, float, int]
@@ -97,6 +101,8 @@ class CellRun:
         """Hand over the program; the text of the error where it cannot be loaded (its own fault). Raises RunnerLost."""
         try:
             return await self._load(kind, program, file, command, job)
+        except OSError as error:  # a cell that is gone, or no room for descriptors
+            raise RunnerLost(f"no program could be handed over: {error}") from error
         finally:
             self._cell.loaded()
 
@@ -114,7 +120,12 @@ class CellRun:
             "data_bytes": -1 if group is not None else limits.memory_bytes + _DATA_HEADROOM_BYTES,
         }  # fmt: skip
         whole = program if isinstance(program, Binary) else Binary(b"".join((program, *job.files.values())))
-        self._cell.channel.send(json.dumps(order).encode(), [whole.descriptor, *self._counters])
+        text = json.dumps(order).encode()
+        if len(text) <= ORDER_BYTES:
+            self._cell.channel.send(text, [whole.descriptor, *self._counters])
+        else:
+            apart = Binary(text)
+            self._cell.channel.send(ORDER_IN_FILE, [apart.descriptor, whole.descriptor, *self._counters])
         self._oom_kills = kills = group.oom_kills() if group is not None else 0
         try:
             error = json.loads(await self._loaded(limits.compile_s))["error"]
@@ -156,10 +167,7 @@ class CellRun:
                     at += 1
                 test = job.inputs[waiting[0].number]
                 reply, inline = await self._answer(job, waiting[0].number)
-                if inline is not None:
-                    output = inline
-                else:
-                    output = _read_output(waiting[0].files, test.output_bytes, stderr_bytes)
+                output = inline or _read_output(waiting[0].files, test.output_bytes, stderr_bytes)
                 waiting.popleft().close()
                 yield run_result(job.limits, test, reply, output, stderr_bytes)
                 if reply[1] & (_CELL_DIED | DIRTY):
@@ -173,19 +181,20 @@ class CellRun:
         if not test.files and len(test.stdin) <= INPUT_BYTES:
             self._hand_over(job, index, len(test.stdin), test.stdin, ())
             return _Running(index, ())
-        running = _Running(index, (os.memfd_create("stdout", os.MFD_CLOEXEC), os.memfd_create("stderr", os.MFD_CLOEXEC)))
-        given = [memory_file(test.stdin)]
-        try:
-            if test.files:
-                given.append(memory_file(b"".join(test.files.values())))
-            self.hand_over(job, index, (given[0], *running.files, *given[1:]))
-        except RunnerLost:
-            running.close()
-            raise
-        finally:
-            for descriptor in given:
-                os.close(descriptor)
-        return running
+        with contextlib.ExitStack() as given, contextlib.ExitStack() as kept:
+            try:
+                files, sources = [], []
+                for name in ("stdout", "stderr"):
+                    files.append(os.memfd_create(name, os.MFD_CLOEXEC))
+                    kept.callback(os.close, files[-1])
+                for content in (test.stdin, *([b"".join(test.files.values())] if test.files else [])):
+                    sources.append(memory_file(content))
+                    given.callback(os.close, sources[-1])
+            except OSError as error:
+                raise RunnerLost(f"no file for a test: {error}") from error
+            self.hand_over(job, index, (sources[0], *files, *sources[1:]))
+            kept.pop_all()
+        return _Running(index, tuple(files))
 
     def hand_over(self, job: Job, index: int, descriptors: tuple[int, ...]) -> None:
         """Start a test on these descriptors, or queue it behind the one that runs. Raises RunnerLost."""
@@ -246,8 +255,10 @@ def _in_pages(size: int) -> int:
 
 
 def _read_output(files: tuple[int, ...], output_bytes: int, stderr_bytes: int) -> Output:
+    if len(files) != 2:
+        raise RunnerLost("the supervisor's files did not arrive: too many are open")
     output, errors = files
-    charged = sum(os.fstat(file).st_blocks for file in files) * 512
+    charged = os.fstat(output).st_blocks * 512 + min(os.fstat(errors).st_blocks * 512, _ERRORS_CHARGED_BYTES)
     size = os.fstat(output).st_size
     return Output(os.pread(output, min(size, output_bytes), 0), size, os.pread(errors, stderr_bytes, 0), charged)
 

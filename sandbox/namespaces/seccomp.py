@@ -108,7 +108,8 @@ def _refuse_flag(number: int, argument: int, flag: int) -> bytes:
 
 def _refuse_pair(number: int, offset: int, value: int, pointer_at: int) -> bytes:
     """Refuse a call that changes (its pointer is not null) what `value` names."""
-    body = [_op(_LOAD, offset), _op(_JEQ, value, 1, 0), _op(_RET, _ALLOW), _op(_LOAD, pointer_at), _op(_JEQ, 0, 0, 1)]
+    body = [_op(_LOAD, offset), _op(_JEQ, value, 1, 0), _op(_RET, _ALLOW)]
+    body += [_op(_LOAD, pointer_at), _op(_JEQ, 0, 0, 3), _op(_LOAD, pointer_at + 4), _op(_JEQ, 0, 0, 1)]  # both words of the pointer
     return _when(number, [*body, _op(_RET, _ALLOW), _op(_RET, _ERRNO | errno.EPERM)])
 
 

@@ -10,4 +10,5 @@ REQUEST = struct.Struct("<IIddQQIQI")  # index, bytes of input that follow, cpu_
 REPLY = struct.Struct("<IIiddddQII")
 IN_FILES = 0xFFFFFFFF  # in place of a number of bytes: descriptors are passed
 INPUT_BYTES, STDOUT_BYTES, STDERR_BYTES = 16384, 32768, 4096  # the most that travels in a message
+ORDER_BYTES, ORDER_IN_FILE = 32768, b"file"  # a longer order to load a program is the first descriptor's content, and this the message
 CPU_STOP, WALL_STOP, OUTPUT_STOP, MEMORY_STOP, OOM, NOT_READY, DIRTY = 1, 2, 4, 8, 16, 32, 64

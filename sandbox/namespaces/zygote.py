@@ -167,7 +167,12 @@ def _serve(control: socket, uid: int, gid: int, prepared, cell, system) -> None:
             message, descriptors = system.receive(control, buffer, 1)
             if not message:
                 os._exit(0)
-            pid, pidfd = cloner.clone(flags)
+            try:
+                pid, pidfd = cloner.clone(flags)
+            except OSError as error:  # no room for a process: this cell's owner sees its channel close, the other cells go on
+                os.write(2, f"zygote: {error}\n".encode())
+                os.close(descriptors[0])
+                continue
             if pid == 0:
                 control.close()
                 cell.start(socket(fileno=descriptors[0]), uid, gid, prepared)

@@ -95,7 +95,8 @@ PROGRAMS = {
     "files after an exit": "import sys\nf = open(1, 'w')\nf.write('42\\n')\nsys.exit(3)",
     "exit code beyond a long": "import sys\nsys.exit(2**70)",
     "annotations": "x: int = 1\nprint(__annotations__)",
-    "order of the last words": "class C:\n    def __init__(self, n): self.n = n\n    def __del__(self): print(self.n)\na = C('a')\n_b = C('b')",
+    "order of the last words": "class C:\n    def __init__(self, n): self.n = n\n    def __del__(self): print(self.n)\n"
+    "a = C('a')\n_b = C('b')",
     "encoding cookie": "# -*- coding: latin-1 -*-\nprint(len('\u00e9'))",
 }
 INPUT = b"12 7\nline two\n"

@@ -83,3 +83,12 @@ def test_bounds() -> None:
         Job("python", "", (), arguments=("a\0",))
     with pytest.raises(ValueError, match="arguments"):
         Job("python", "", (), arguments=("a",) * 65)
+
+
+@pytest.mark.isolation
+@pytest.mark.asyncio(loop_scope="session")
+async def test_as_many_and_as_long_arguments_as_a_job_may_have(sandbox: Sandbox) -> None:
+    arguments = tuple(f"{number:02d}" + "x" * 4094 for number in range(64))
+    job = Job("python", "import sys\nprint(len(sys.argv), sum(map(len, sys.argv[1:])))", (TestInput(b""),), arguments=arguments)
+    (result,) = await results_of(sandbox, job)
+    assert result.stdout == b"65 262144\n"

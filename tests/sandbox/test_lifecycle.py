@@ -228,3 +228,47 @@ async def test_a_cgroup_that_somebody_removed_is_made_anew(sandbox: NamespacesSa
     for group in sandbox._cgroups._free:
         os.rmdir(group.path)
     assert await asyncio.gather(*(outputs(sandbox, echo(b"%d" % n)) for n in range(6))) == [[b"%d\n" % n] for n in range(6)]
+
+
+@pytest.mark.parametrize("delay_s", [0.001, 0.02, 0.06, 0.15])
+async def test_a_job_that_is_cancelled_while_its_zygote_starts_again_breaks_nothing(delay_s: float) -> None:
+    sandbox = NamespacesSandbox(NamespacesConfig(slots=2, python=sys.executable))
+    await sandbox.start()
+    try:
+        first = sandbox.zygote_pids()["python"]
+        family = {first, *descendants(first)}
+        os.kill(first, signal.SIGKILL)
+        await until_gone(family - {first})
+        job = asyncio.create_task(outputs(sandbox, Job("python", ECHO, (TestInput(b"1\n"),))))
+        await asyncio.sleep(delay_s)
+        job.cancel()
+        with contextlib.suppress(asyncio.CancelledError, RunnerLost):
+            await job
+        for _ in range(5):
+            assert await outputs(sandbox, Job("python", ECHO, (TestInput(b"1\n"),))) == [b"1\n"]
+        zygote = sandbox._zygotes["python"]  # nothing outside shows whether ends of cells are still heard
+        for _ in range(200):
+            if len(zygote._ended) <= 2:  # the spare cells
+                break
+            await asyncio.sleep(0.02)
+        assert len(zygote._ended) <= 2
+    finally:
+        await sandbox.close()
+
+
+async def test_cells_of_jobs_that_are_cancelled_while_they_are_forked_are_used_or_ended() -> None:
+    sandbox = NamespacesSandbox(NamespacesConfig(slots=4, python=sys.executable))
+    await sandbox.start()
+    try:
+        for round_number in range(10):
+            jobs = [asyncio.create_task(outputs(sandbox, Job("python", ECHO, (TestInput(b"1\n"),)))) for _ in range(8)]
+            await asyncio.sleep(0.003 * round_number)
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+        await asyncio.sleep(0.5)
+        init = children(sandbox.zygote_pids()["python"])[0]
+        assert len(children(init)) <= 2 * 4  # spare cells, and what forks were under way
+        assert await outputs(sandbox, Job("python", ECHO, (TestInput(b"1\n"),))) == [b"1\n"]
+    finally:
+        await sandbox.close()

@@ -80,6 +80,7 @@ def test_test_filter(name: str, number: int, args: tuple[int, ...], wanted: int)
         ("raise SIGBUS", 200, (1, 7), KILL), ("raise SIGUSR1", 234, (1, 1, 10), ALLOW), ("SIGSEGV to a child", 62, (5, 11), ALLOW),
         ("core limit", 160, (4, 1), ERRNO | errno.EPERM), ("stack limit", 160, (3, 1), ALLOW),
         ("core limit by prlimit", 302, (0, 4, 0x1000), ERRNO | errno.EPERM), ("asking for it", 302, (0, 4, 0), ALLOW),
+        ("core limit at a round address", 302, (0, 4, 1 << 32), ERRNO | errno.EPERM),
     ],
 )  # fmt: skip
 def test_what_a_program_may_not_do_to_itself(name: str, number: int, args: tuple[int, ...], wanted: int) -> None:
@@ -94,6 +95,7 @@ def test_what_no_cgroup_counts_is_refused() -> None:
     assert run(weaker, 13, (17, 0x1000)) == ERRNO | errno.EPERM  # a handler of SIGCHLD
     assert run(weaker, 13, (17, 0)) == ALLOW
     assert run(weaker, 13, (2, 0x1000)) == ALLOW
+    assert run(weaker, 13, (17, 1 << 32)) == ERRNO | errno.EPERM
     assert run(seccomp.candidate_filter("x86_64"), 13, (17, 0x1000)) == ALLOW
 
 
