@@ -11,71 +11,77 @@ from typing import Generic, TypeVar
 import msgspec
 
 V = TypeVar("V")
+S = TypeVar("S")
 KEY_BYTES = 20
 
 _encode = msgspec.msgpack.encode
 
 
-class _Running(Generic[V]):
+class _Running(Generic[V, S]):
     """One computation, or several racing ones, of the same result."""
 
     def __init__(self) -> None:
         self.known: asyncio.Future[V] = asyncio.get_running_loop().create_future()  # cancelled where all leaders fail
-        self.leaders = 0
+        self.leaders: list[S] = []
 
 
-class Memo(Generic[V]):
+class Memo(Generic[V, S]):
     """Results by key; the least recently used leave first. Belongs to one event loop.
 
-    Whoever asks while the same is being computed waits for that, unless the machine is `crowded`: then the first asker may be far back in a
-    queue, so that both queue, and whichever is done first serves the other. Failures are not kept, and fail nobody but their own asker.
+    Whoever asks while the same is being computed waits for that, unless the first asker may be further back in a queue (`ahead` says
+    whether it is not): then both queue, and whichever is done first serves the other. Failures are not kept, and fail nobody but their
+    own asker.
     """
 
-    def __init__(self, max_entries: int, crowded: Callable[[], bool]) -> None:
+    def __init__(self, max_entries: int, ahead: Callable[[S, S], bool]) -> None:
         self.hits = 0
         self.joined = 0
         self.misses = 0
         self._max_entries = max_entries
-        self._crowded = crowded
+        self._ahead = ahead
         self._known: OrderedDict[bytes, V] = OrderedDict()
-        self._running: dict[bytes, _Running[V]] = {}
+        self._running: dict[bytes, _Running[V, S]] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    async def get(self, key: bytes, compute: Callable[[], Awaitable[V]], *, keep: bool = True) -> V:
-        """The result for a key. Raises what `compute` raises."""
+    def peek(self, key: bytes) -> V | None:
+        """What is known by now, for whoever computes and has had to wait."""
+        return self._known.get(key)
+
+    async def get(self, key: bytes, asker: S, compute: Callable[[], Awaitable[V]], *, keep: bool = True) -> V:
+        """The result for a key; `asker` is whose turn `compute` will wait for. Raises what `compute` raises."""
         while True:
             if key in self._known:
                 self.hits += 1
                 self._known.move_to_end(key)
                 return self._known[key]
             running = self._running.get(key)
-            if running is None or self._crowded():
+            if running is None or not any(self._ahead(leader, asker) for leader in running.leaders):
                 self.misses += 1
-                return await self._lead(key, compute, keep)
+                return await self._lead(key, asker, compute, keep)
             await asyncio.wait({running.known})
             if not running.known.cancelled():
                 self.joined += 1
                 return running.known.result()
 
-    async def _lead(self, key: bytes, compute: Callable[[], Awaitable[V]], keep: bool) -> V:
+    async def _lead(self, key: bytes, asker: S, compute: Callable[[], Awaitable[V]], keep: bool) -> V:
         running = self._running.setdefault(key, _Running())
-        running.leaders += 1
+        running.leaders.append(asker)
         try:
-            value = await (self._race(running, compute) if running.leaders > 1 or self._crowded() else compute())
+            value = await (compute() if len(running.leaders) == 1 else self._race(running, compute))
             if keep:
                 self._keep(key, value)
             if not running.known.done():
                 running.known.set_result(value)
             return value
         finally:
-            running.leaders -= 1
+            running.leaders.remove(asker)
             if not running.leaders:
                 del self._running[key]
                 running.known.cancel()
 
-    async def _race(self, running: _Running[V], compute: Callable[[], Awaitable[V]]) -> V:
+    async def _race(self, running: _Running[V, S], compute: Callable[[], Awaitable[V]]) -> V:
         """Compute, unless another one is done first."""
         work = asyncio.ensure_future(compute())
         try:

@@ -146,6 +146,17 @@ class Turns:
         """Waiters of all shares."""
         return self._waiting
 
+    def ahead(self, one: Share, other: Share) -> bool:
+        """Whether what `one` has asked for is served no later than what `other` would ask for now, as far as can be said."""
+        line, own = one.lines.get(self), other.lines.get(self)
+        if not self._waiting:
+            return True
+        if line is None:
+            return one.flow == other.flow  # it is about to ask
+        if not line.waiting:
+            return True  # it is being served
+        return one.flow == other.flow and line.tag <= (line.flow.now if own is None else max(own.tag, line.flow.now))
+
     @contextlib.asynccontextmanager
     async def take(self, share: Share, start_by: float | None = None, cost_s: float = DEFAULT_COST_S) -> AsyncIterator[None]:
         """Hold a permit; `start_by` is a time of the event loop's clock, `cost_s` an estimate of how long it will be held.

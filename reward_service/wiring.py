@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar, cast
@@ -74,8 +75,9 @@ class Machine:
         self.worker_turns = Turns(workers.count + WORKERS_AHEAD)
         self.sandbox_turns = Turns(sandbox.slots)
         self.costs = Costs(PRIOR_S)
-        self.results: Memo[object] = Memo(RESULTS_KEPT, lambda: self.worker_turns.waiting > 0)
+        self.results: Memo[object, Share] = Memo(RESULTS_KEPT, self.worker_turns.ahead)
         self.runner_losses = 0
+        self.limit_hits: Counter[str] = Counter()  # by bound: items of workers that were stopped by their own doing
         self._notes = notes if notes is not None else {}
         self._starting_again: asyncio.Task[None] | None = None
         self._sandbox_fault: str | None = "not started yet"
@@ -225,21 +227,25 @@ class _BoundWorkers:
         bounded = task if self._cpu_s is None else replace(task, cpu_s=self._cpu_s)
         kind = task.function.__qualname__
         key = key_of(task.function.__module__, kind, bounded.cpu_s, args)
-        found = await self._machine.results.get(key, lambda: self._compute(bounded, kind, args))
+        found = await self._machine.results.get(key, self._share, lambda: self._compute(key, bounded, kind, args))
         if isinstance(found, JobKilled):
             raise JobKilled(found.cause, str(found))
         return cast(R, found)
 
-    async def _compute(self, task: Task[R], kind: str, args: tuple[object, ...]) -> R | JobKilled:
+    async def _compute(self, key: bytes, task: Task[R], kind: str, args: tuple[object, ...]) -> object:
         """The result, or how the item ended its worker: the same item would do so again."""
         costs, units = self._machine.costs, units_of(args)
         async with self._machine.worker_turns.take(self._share, self._start_by, costs.estimate_s(kind, units)):
+            known = self._machine.results.peek(key)
+            if known is not None:
+                return known
             started = time.monotonic()
             try:
                 return await self._machine.workers.run(task, *args)
             except JobKilled as killed:
                 if killed.cause == "exception":  # which may be ours, like a file that is gone
                     raise
+                self._machine.limit_hits[killed.cause] += 1
                 return killed
             finally:
                 costs.learn(kind, units, time.monotonic() - started)

@@ -30,21 +30,29 @@ class Work:
         return 7
 
 
+def together(one: str, other: str) -> bool:
+    return True
+
+
+def apart(one: str, other: str) -> bool:
+    return False
+
+
 async def begun(work: Work, count: int) -> None:
     while work.begun < count:
         await asyncio.sleep(0)
 
 
 async def test_what_is_known_is_not_computed_again() -> None:
-    memo, work = Memo[int](10, lambda: False), Work()
+    memo, work = Memo[int, str](10, together), Work()
     work.go.set()
-    assert [await memo.get(b"a", work) for _ in range(3)] == [7, 7, 7]
+    assert [await memo.get(b"a", "asker", work) for _ in range(3)] == [7, 7, 7]
     assert (work.begun, memo.hits, memo.misses) == (1, 2, 1)
 
 
 async def test_who_asks_at_the_same_time_shares_the_work() -> None:
-    memo, work = Memo[int](10, lambda: False), Work()
-    asking = [asyncio.ensure_future(memo.get(b"a", work, keep=False)) for _ in range(100)]
+    memo, work = Memo[int, str](10, together), Work()
+    asking = [asyncio.ensure_future(memo.get(b"a", "asker", work, keep=False)) for _ in range(100)]
     await begun(work, 1)
     work.go.set()
     assert await asyncio.gather(*asking) == [7] * 100
@@ -52,10 +60,10 @@ async def test_who_asks_at_the_same_time_shares_the_work() -> None:
 
 
 async def test_a_leader_that_leaves_hands_the_work_to_who_waits() -> None:
-    memo, work = Memo[int](10, lambda: False), Work()
-    leader = asyncio.ensure_future(memo.get(b"a", work))
+    memo, work = Memo[int, str](10, together), Work()
+    leader = asyncio.ensure_future(memo.get(b"a", "asker", work))
     await begun(work, 1)
-    follower = asyncio.ensure_future(memo.get(b"a", work))
+    follower = asyncio.ensure_future(memo.get(b"a", "asker", work))
     await asyncio.sleep(0)
     leader.cancel()
     await begun(work, 2)
@@ -65,11 +73,11 @@ async def test_a_leader_that_leaves_hands_the_work_to_who_waits() -> None:
 
 
 async def test_a_failure_is_its_askers_own_and_is_not_kept() -> None:
-    memo, work = Memo[int](10, lambda: False), Work()
+    memo, work = Memo[int, str](10, together), Work()
     work.failures = [KeyError("ours")]
-    leader = asyncio.ensure_future(memo.get(b"a", work))
+    leader = asyncio.ensure_future(memo.get(b"a", "asker", work))
     await begun(work, 1)
-    follower = asyncio.ensure_future(memo.get(b"a", work))
+    follower = asyncio.ensure_future(memo.get(b"a", "asker", work))
     await asyncio.sleep(0)
     work.go.set()
     with pytest.raises(KeyError):
@@ -77,21 +85,27 @@ async def test_a_failure_is_its_askers_own_and_is_not_kept() -> None:
     assert await follower == 7
 
 
-async def test_on_a_crowded_machine_nobody_waits_behind_anothers_queue() -> None:
-    memo, far_back, soon = Memo[int](10, lambda: True), Work(), Work()
-    first = asyncio.ensure_future(memo.get(b"a", far_back))
+async def test_nobody_waits_for_whoever_is_further_back_in_a_queue() -> None:
+    memo, far_back, soon = Memo[int, str](10, apart), Work(), Work()
+    first = asyncio.ensure_future(memo.get(b"a", "asker", far_back))
     await begun(far_back, 1)
+    second = asyncio.ensure_future(memo.get(b"a", "other", far_back))
+    await begun(far_back, 2)
     soon.go.set()
-    assert await memo.get(b"a", soon) == 7
-    assert await first == 7
+    assert memo.peek(b"a") is None
+    assert await memo.get(b"a", "third", soon) == 7
+    assert memo.peek(b"a") == 7
+    assert await second == 7  # which gave up its own way
     assert far_back.given_up == 1
+    far_back.go.set()
+    assert await first == 7
 
 
 async def test_the_least_recently_used_leave_first() -> None:
-    memo, work = Memo[int](2, lambda: False), Work()
+    memo, work = Memo[int, str](2, together), Work()
     work.go.set()
     for key in (b"a", b"b", b"a", b"c", b"a", b"b"):
-        await memo.get(key, work)
+        await memo.get(key, "asker", work)
     assert (len(memo), memo.hits) == (2, 2)
 
 

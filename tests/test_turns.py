@@ -350,3 +350,23 @@ def test_estimates_that_fall_let_no_newcomer_pass_those_that_wait() -> None:
         assert max(order.index(number) for number in range(50)) < 60
 
     run(test)
+
+
+def test_who_is_served_no_later_than_whom() -> None:
+    async def test() -> None:
+        turns, log = Gate(1), []  # type: tuple[Gate, list[str]]
+        batch, single, stranger, holder = (Share(flow) for flow in ("flow", "flow", "stranger", "holder"))
+        assert turns.ahead(batch, stranger)  # nobody waits
+        async with turns.take(batch, None, 1.0):
+            items = [asyncio.ensure_future(hold(turns, batch, log, cost_s=1.0)) for _ in range(3)]
+            await asyncio.sleep(0)
+            assert not turns.ahead(batch, stranger)
+            items.append(asyncio.ensure_future(hold(turns, single, log)))
+            await asyncio.sleep(0)
+            assert turns.ahead(single, Share("flow"))
+            assert turns.ahead(single, batch)
+            assert turns.ahead(holder, Share("holder"))  # about to ask
+            assert not turns.ahead(holder, stranger)
+        await asyncio.gather(*items)
+
+    run(test)

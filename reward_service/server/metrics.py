@@ -57,7 +57,6 @@ class Metrics:
             ["status", "language"],
             registry=registry,
         )
-        self._limits = Counter("reward_math_limits", "Math answers that hit a bound, by bound.", ["bound"], registry=registry)
         self._reward = Histogram("reward_value", "Rewards, by task.", ["task"], buckets=REWARDS, registry=registry)
         self._terms = Histogram("reward_term_value", "Weighted terms of the reward.", ["term"], buckets=REWARDS, registry=registry)
         self._groups = Counter("reward_groups", "Groups, by whether their rewards tell rollouts apart.", ["advantage"], registry=registry)
@@ -131,10 +130,6 @@ class Metrics:
         if isinstance(failure, Mapping):
             known = failure.get("status") != TestStatus.LANGUAGE_NOT_ALLOWED.value  # else whatever stands at the fence
             self._failures.labels(str(failure.get("status")), str(grade.detail.get("language")) if known else "other").inc()
-
-    def count_limit(self, bound: str) -> None:
-        """Count a math answer that hit a bound."""
-        self._limits.labels(bound).inc()
 
     def count_request(self, summaries: Sequence[GroupSummary], latencies_s: Sequence[float], waiting_s: float, took_s: float) -> None:
         """Count a request that is graded whole: its groups, its tail, and how long a part of it waited for a slot."""

@@ -166,6 +166,15 @@ class Service:
         metrics.watch_total("reward_worker_kills", "Items stopped at a limit of their own.", lambda: machine.workers.stats.killed)
         metrics.watch_total("reward_sandbox_losses", "Jobs whose runner was lost and that were run again.", lambda: machine.runner_losses)
         metrics.watch("reward_sandbox_slots", "Programs that may run at the same time.", lambda: machine.sandbox_turns.slots)
+        metrics.watch_totals(
+            "reward_math_limits", "Math answers and texts that hit a bound of their own, by bound.", "bound", lambda: machine.limit_hits
+        )
+        metrics.watch_totals(
+            "reward_verdicts_known",
+            "Verdicts of programs that were known and not run again.",
+            "how",
+            lambda: {"memory": machine.memory.hits},
+        )
         results = machine.results
         metrics.watch_totals(
             "reward_results",
