@@ -10,7 +10,7 @@ from typing import Protocol
 from reward_service.records import Json, JsonObject, TestStatus
 from reward_service.scoring.programs.checkers import Difference
 from reward_service.scoring.programs.literals import Mismatch
-from sandbox.interface import RunResult, Status
+from sandbox.interface import Limits, RunResult, Status
 
 EXCERPT_CHARACTERS = 2_000  # of outputs, sources and diagnostics in a full detail
 
@@ -74,6 +74,11 @@ class DrawnTests(Protocol):
 def is_lasting(result: RunResult, cpu_s: float) -> bool:
     """Whether a run's end says nothing of the machine's load: a stop by the wall clock, its CPU time not used, may."""
     return result.status is not Status.TIME_LIMIT_EXCEEDED or result.cpu_s >= cpu_s
+
+
+def is_lasting_error(result: RunResult, compile_s: float) -> bool:
+    """The same of a program that does not compile."""
+    return result.cpu_s >= compile_s or result.wall_s < Limits(compile_s).net_s
 
 
 def program_seed(source: str) -> int:

@@ -128,7 +128,8 @@ class ProgramRun:
         finding = _slim(finding, self._detail)
         if finding.index is None:
             self._known.compile_error = finding
-            self._keep(self._program, finding)
+            if finding.lasting:
+                self._keep(self._program, finding)
             return
         key = self._tests.keys[self._tests.drawn.index(finding.index)]
         self._known.findings[key] = finding

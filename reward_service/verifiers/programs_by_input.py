@@ -15,7 +15,7 @@ from reward_service.records import CodeReference, OutputChecker, ProgramChecker,
 from reward_service.scoring.programs.checkers import Difference, compare_output
 from reward_service.scoring.programs.testcases import encode_text
 from reward_service.verifiers.checker_program import CHECKER_LIMITS, CheckerProgram
-from reward_service.verifiers.code_findings import STATUSES, TestFinding, is_lasting, program_seed
+from reward_service.verifiers.code_findings import STATUSES, TestFinding, is_lasting, is_lasting_error, program_seed
 from reward_service.verifiers.code_keys import Keys, keys_of
 from sandbox.interface import Job, Limits, RunResult, Status, TestInput
 
@@ -67,7 +67,7 @@ class ProgramTests:
         async with contextlib.aclosing(self._effects.sandbox.run(job, started=started, choose=choose)) as results:
             async for result in results:
                 if result.index is None:
-                    yield TestFinding(None, TestStatus.COMPILE_ERROR, result)
+                    yield TestFinding(None, TestStatus.COMPILE_ERROR, result, lasting=is_lasting_error(result, job.limits.compile_s))
                     return
                 finding = await _judge(checker, tests[result.index], self.drawn[result.index], result)
                 yield replace(finding, lasting=is_lasting(result, job.limits.cpu_s))
@@ -80,6 +80,8 @@ class ProgramTests:
                 result, check = checked.result, checked.check
                 index = None if result.index is None else self.drawn[result.index]
                 lasting = is_lasting(result, job.limits.cpu_s) and (check is None or is_lasting(check, CHECKER_LIMITS.cpu_s))
+                if index is None:
+                    lasting = is_lasting_error(result, job.limits.compile_s)
                 if index is None or check is None:
                     yield TestFinding(index, STATUSES[result.status], result, lasting=lasting)
                     continue

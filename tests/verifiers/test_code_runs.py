@@ -222,6 +222,27 @@ class TestNothingTwice:
         found = [(await graded(CodeReference(numbered(1)), ["echo"], machine, memory=memory))[0].correctness for _ in range(2)]
         assert found == [0.0, 1.0]
 
+    async def test_what_takes_too_much_memory_to_compile_may_compile_with_more(self) -> None:
+        def compiling(job: Job, index: int) -> RunResult:
+            return RunResult(index, Status.FINISHED, b"0") if job.limits.memory_bytes >= 1 << 28 else RunResult(None, Status.COMPILE_ERROR)
+
+        machine, memory = FakeSandbox(compiling), VerdictMemory()
+        for memory_bytes, wanted in ((1 << 24, 0.0), (1 << 28, 1.0), (1 << 24, 0.0)):
+            reference = CodeReference(numbered(1), limits=ProgramLimits(memory_bytes=memory_bytes))
+            assert (await graded(reference, ["echo"], machine, memory=memory))[0].correctness == wanted
+        assert len(machine.jobs) == 2
+
+    @pytest.mark.parametrize("checker", [CheckerName.TOKENS, KATTIS])
+    async def test_a_compiler_that_the_wall_clock_stopped_is_not_remembered(self, checker: CheckerName | ProgramChecker) -> None:
+        results = [RunResult(None, Status.COMPILE_ERROR, cpu_s=0.1, wall_s=22.5), RunResult(0, Status.FINISHED, b"0", exit_code=0)]
+
+        def compiling(job: Job, index: int) -> RunResult:
+            return RunResult(index, Status.RUNTIME_ERROR, exit_code=42) if job.source == "CHECKER" else results.pop(0)
+
+        machine, memory = FakeSandbox(compiling), VerdictMemory()
+        for wanted in (0.0, 1.0):
+            assert (await graded(CodeReference(numbered(1), checker), ["echo"], machine, memory=memory))[0].correctness == wanted
+
     async def test_a_full_detail_is_the_same_out_of_memory(self) -> None:
         memory = VerdictMemory()
         reference = CodeReference(numbered(5))
