@@ -63,7 +63,13 @@ class Program:
         used = {name for table in _tables(self._table) for name in _globals_of(table)}
         found = sorted(name for name in used - own if name not in self.names and not hasattr(builtins, name))
         missing = [self.root] if self.root and self.root not in found else []
-        return [name for name in found if not self._supply(name)] + missing
+        return ([name for name in found if not self._supply(name)] + missing) or self._redefined(own)
+
+    def _redefined(self, own: set[str]) -> list[str]:
+        """Where nothing else can be the candidate's: the only function of Python's that the asserts call, as MBPP's `sum(10, 15) == 6`."""
+        calls = {node.func.id for node in ast.walk(self.tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)} - own
+        found = [name for name in calls if name not in self.names and isinstance(getattr(builtins, name, None), types.BuiltinFunctionType)]
+        return found if len(found) == 1 and not _imports_candidate(self.tree) else []
 
     def _supply(self, name: str) -> bool:
         """Give the asserts what they forgot to import, so that the candidate's own is never asked."""
@@ -160,6 +166,7 @@ def run_asserts(nonce: str, prelude: str, asserts: str, entry_point: str) -> Non
     try:
         program.run_prelude()
         peer = Peer("A", channel, program.names, program.classes)
+        peer.expects_stop = any(isinstance(node, ast.Name) and node.id == "StopIteration" for node in ast.walk(program.tree))
         _run(program, peer)
         status, why = b"P", ""
     except BaseException as error:  # noqa: BLE001 - an assert may fail with any exception

@@ -15,6 +15,7 @@ from reward_service.boxed.values import BASES, Refused, items_of
 
 MIRRORS = 1_000  # objects of one run that are mirrored; what comes after these are plain values
 TEXT, TRUTH = 1 << 9, 1 << 10
+_COMPARING = frozenset("issubset issuperset isdisjoint startswith endswith".split())  # as `==` does, and so the inherited type's
 _FIXED: tuple[type, ...] = (int, float, str, bytes, tuple, frozenset)
 _GROWING: tuple[type, ...] = (collections.OrderedDict, collections.Counter, collections.defaultdict, collections.deque, list, dict, set)
 _OVERRIDDEN = {
@@ -75,7 +76,7 @@ class Mirror(Theirs):
     """What is common to all mirrors."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name[:2] == "__" == name[-2:]:
+        if name[:2] == "__" == name[-2:] or name in _COMPARING:
             return object.__getattribute__(self, name)
         return ask(self, "get", name)
 

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
             """An instance of a class of the prelude that inherits a value that never changes. Raises Refused."""
             ...
 
+        def give_fields(self, target: Any, fields: list[Any]) -> None:
+            """Give an instance of a class of the prelude its fields: names and values in turn. Raises Refused."""
+            ...
+
         def named(self, kind: str, slots: list[Any]) -> Any:
             """What kinds c, e, g, E and h name. Raises Refused."""
             ...
@@ -163,7 +167,7 @@ class Reader:
             made = self.objects[number] = self._resolver.instance(name, base)
         elif base is not None:
             replace_content(made, base)
-        set_fields(made, fields)
+        self._resolver.give_fields(made, fields)
 
     def _build_extra(self, number: int, made: Any, slots: list[Any]) -> None:
         name, *rest = slots

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 CALLABLE, ITERABLE, ITERATOR, SIZED, INDEXED, INTEGER, REAL, CONTEXT, CLASS = (1 << bit for bit in range(9))
@@ -101,6 +102,35 @@ def _is_instance(kind: Remote, value: Any) -> bool:
     return is_theirs(value) and bool(ask(kind, "holds", value))
 
 
+def _is_subclass(kind: Remote, other: Any) -> bool:
+    """Whether the class behind `other` inherits from the one behind `kind`; a class of the asserts' never does."""
+    return is_theirs(other) and bool(ask(kind, "under", other))
+
+
+def _look(act: str) -> Any:
+    def look(self: Any) -> Any:
+        peer, number = _place(self)
+        return peer.look(act, number)
+
+    return look
+
+
+def _iterate(self: Any) -> Any:
+    """Iterate an object of the other side. One that says how long it is must hold as many items: else a loop over them checks nothing."""
+    size = len(self) if hasattr(type(self), "__len__") else None
+    items = ask(self, "iter")
+    return items if size is None else _counted(items, size)
+
+
+def _counted(items: Any, size: int) -> Iterator[Any]:
+    seen = 0
+    for item in items:
+        seen += 1
+        yield item
+    if seen != size:
+        raise RuntimeError(f"the program's object says that it holds {size} items, and held {seen}")
+
+
 def _operator(name: str) -> Any:
     def operate(self: Any, other: Any) -> Any:
         return ask(self, name, other) if is_theirs(other) else NotImplemented
@@ -119,18 +149,18 @@ for _name in UNARY:
 
 _METHODS: dict[int, dict[str, Any]] = {
     CALLABLE: {"__call__": _call},
-    ITERABLE: {"__iter__": lambda self: ask(self, "iter")},
+    ITERABLE: {"__iter__": _iterate},
     ITERATOR: {"__next__": lambda self: ask(self, "next"), "__iter__": lambda self: self},
-    SIZED: {"__len__": lambda self: ask(self, "len")},
+    SIZED: {"__len__": _look("len")},
     INDEXED: {
         "__getitem__": lambda self, key: ask(self, "item", key),
         "__setitem__": lambda self, key, value: ask(self, "put", key, value),
         "__delitem__": lambda self, key: ask(self, "del", key),
     },
-    INTEGER: {"__int__": lambda self: ask(self, "int"), "__index__": lambda self: ask(self, "int")},
-    REAL: {"__float__": lambda self: ask(self, "float")},
+    INTEGER: {"__int__": _look("int"), "__index__": _look("int")},
+    REAL: {"__float__": _look("float")},
     CONTEXT: {"__enter__": lambda self: ask(self, "enter"), "__exit__": lambda self, _, error, trace: _leave(self, error)},
-    CLASS: {"__instancecheck__": _is_instance},
+    CLASS: {"__instancecheck__": _is_instance, "__subclasscheck__": _is_subclass},
 }
 _KINDS: dict[int, type] = {}
 

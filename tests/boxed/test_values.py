@@ -34,6 +34,9 @@ class World:
     def instance(self, class_name: str, base: Any) -> Any:
         raise Refused("no class")
 
+    def give_fields(self, target: Any, fields: list[Any]) -> None:
+        raise Refused("no class")
+
     def named(self, kind: str, slots: list[Any]) -> Any:
         if kind == "h":
             return HANDLE

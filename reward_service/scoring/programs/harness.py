@@ -7,6 +7,7 @@ program of another box, or compared on this side. Texts of others stand in strin
 from __future__ import annotations
 
 import enum
+import keyword
 import re
 from collections.abc import Mapping
 
@@ -47,7 +48,8 @@ except ImportError:
 
 def is_entry_point(path: str) -> bool:
     """Whether a text names a function as references do: `solve`, `Solution.solve` or `Solution().solve`."""
-    return len(path) <= 200 and _ENTRY_POINT.fullmatch(path) is not None
+    names = path.replace("()", "").split(".")
+    return len(path) <= 200 and _ENTRY_POINT.fullmatch(path) is not None and not any(map(keyword.iskeyword, names))
 
 
 def driver_text(driver: Driver, texts: Mapping[str, str]) -> str:

@@ -61,7 +61,7 @@ def test_a_driver_is_whole_and_defines_no_name_twice(driver: Driver) -> None:
     ("path", "known"),
     [("solve", True), ("_f1", True), ("Solution.solve", True), ("Solution().solve", True), ("a.b.c", True), ("f()", True), ("", False),
      ("1f", False), ("f(1)", False), ("f or g", False), ("a..b", False), ("a.b()", False), ("f\n", False), ("é", False),
-     ("a" * 201, False)],
+     ("a" * 201, False), ("class", False), ("Solution.import", False)],
 )  # fmt: skip
 def test_names_of_functions(path: str, known: bool) -> None:
     assert harness.is_entry_point(path) is known
