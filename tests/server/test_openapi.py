@@ -33,7 +33,7 @@ def test_no_request_is_answered_with_a_fault_of_ours(server: Server, mode: Gener
         operation = result.ok()
         seen.add(operation.label)
 
-        @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None)
         @given(case=operation.as_strategy(generation_mode=mode))
         def check(case: schemathesis.Case) -> None:
             status = case.call(timeout=60).status_code
