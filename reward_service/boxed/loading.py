@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+import traceback
 import types
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +49,8 @@ def end_with(error: BaseException) -> None:
         os.write(2, b"MemoryError\n")
     elif not isinstance(error, SystemExit):
         try:
-            sys.__excepthook__(type(error), error, error.__traceback__.tb_next if error.__traceback__ else None)
+            error.__traceback__ = error.__traceback__.tb_next if error.__traceback__ else None
+            traceback.print_exception(error)  # the interpreter's own hook would show lines of the file of this name in the box
         except BaseException:  # noqa: BLE001 - an exception that cannot even be shown
             os._exit(1)
     os._exit(1)

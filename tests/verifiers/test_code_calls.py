@@ -87,6 +87,13 @@ class TestTable:
         assert test["difference"] == {"unit": "value", "index": "['a'][1]", "got": "3", "expected": "2"}
         assert test["stdout"] == "{'a': (1, 3)}"
 
+    async def test_a_detail_shows_the_programs_own_lines(self, sandbox: DirectSandbox) -> None:
+        reference = reference_of({"function": "f", "tests": [{"args": [0], "expected": 1}]})
+        verdict = await judged(sandbox, reference, "def f(n):\n    return 1 // n\n")
+        test: Any = verdict.full["tests"][0]  # type: ignore[index, call-overload]
+        assert "line 2, in f\n    return 1 // n\n" in test["stderr"]
+        assert "driver" not in test["stderr"]
+
     async def test_a_detail_says_which_assert_failed(self, sandbox: DirectSandbox) -> None:
         verdict = await judged(sandbox, CodeReference((), asserts="assert f(1) == 1\nassert f(2) == 4, 'two'"), "def f(n):\n    return n\n")
         test: Any = verdict.full["tests"][0]  # type: ignore[index, call-overload]
