@@ -347,3 +347,33 @@ async def test_turns_follow_the_slots_of_runners_that_come_and_go() -> None:
     sandbox._slots = 5
     assert len(await results(machine.effects("a", soon()))) == 4
     assert machine.sandbox_turns.slots == 5
+
+
+class Killing(FakeSandbox):
+    """Programs are killed on these inputs, as often as told."""
+
+    def __init__(self, kills: dict[int, int]) -> None:
+        super().__init__()
+        self.kills, self.runs = kills, 0
+
+    async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
+        self.runs += 1
+        for index in range(len(job.inputs)):
+            if self.kills.get(index, 0):
+                self.kills[index] -= 1
+                yield RunResult(index, Status.RUNTIME_ERROR, signal=9)
+            else:
+                yield RunResult(index, Status.FINISHED, stdout=b"ok")
+
+
+@pytest.mark.parametrize(("kills", "statuses"), [
+    ({1: 1}, ["finished"] * 4),
+    ({0: 1, 3: 1}, ["finished"] * 4),
+    ({1: 99}, ["finished", "runtime_error", "finished", "finished"]),
+    (dict.fromkeys(range(4), 99), ["runtime_error"] * 4),
+])  # fmt: skip
+async def test_a_kill_counts_against_a_program_when_it_comes_again(kills: dict[int, int], statuses: list[str]) -> None:
+    machine = await started()
+    machine.sandbox = sandbox = Killing(kills)
+    assert [result.status.value for result in await results(machine.effects("a", soon()))] == statuses
+    assert sandbox.runs <= 3
