@@ -10,6 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+# Function words that are also words of programs, formulas and commands: they tell nothing of a text that may be one.
+KEYWORDS = frozenset(
+    """if for in is not and or while from as with do then all any to no on by at where into over only let next first final total result
+    answer solution end else must can may our so one two also down up min max con sin cos tan des den der die val var le ge ne""".split()
+)
+
+# What stays small in titles and names.
+SMALL_WORDS = frozenset(
+    "of the and in with to a an for on at by from or as de la le du des et der die das von van und del di da y e".split()
+)
+
 FUNCTION_WORDS: Mapping[str, frozenset[str]] = {
     language: frozenset(words.split())
     for language, words in {

@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
-from reward_service.scoring.function_words import FUNCTION_WORDS
-from reward_service.scoring.scripts import LETTERS, WEIGHTS, letters_of, other_scripts, scripts_of, weight_of
+from reward_service.scoring.function_words import FUNCTION_WORDS, KEYWORDS, SMALL_WORDS
+from reward_service.scoring.scripts import LETTERS, WEIGHTS, letters_of, other_scripts, script_of, scripts_of, weight_of
 
 Guess = Callable[[str], Mapping[str, float]]  # the languages a text may be in, with their probabilities
 
@@ -29,9 +29,14 @@ QUOTATION = 60  # characters; a longer quotation is a passage
 FREE = 4  # names and quotations of a part that count for nothing, and as many again per so many letters:
 LETTERS_PER_FREE = 1000
 LATIN_WORDS = 4  # fewer Latin words in a row are a term, a name or a command in any language
+LATIN_TITLE = 3  # function words of one language that no title or list of names has
+LATIN_SCATTERED = 4  # and that no such text has between its terms
 LATIN_TERMS = 8  # as many are a passage also without a function word among them
 HAN_SENTENCE = 24  # weighted letters; a Japanese sentence of so many has kana
+MENTION = 20  # characters of a foreign word with its meaning beside it
+MENTIONED_SHARE = 0.5  # of a part that such words, names and quotations may be
 EXAMINED_RUNS = 500  # of another script in a part; what comes after them counts as one passage
+EXAMINED_STRETCHES = 250  # and so many stretches and sentences are classified; of those after them, function words alone count
 NAME_WORDS = 4
 NAME_CHARACTERS = 4  # of a name in Han, kana or Hangul
 
@@ -50,7 +55,18 @@ _LATIN_RUN = re.compile(  # the look behind comes after the first character, whe
 _LATIN_WORD = re.compile(f"[{_IN_TERM}]+")
 _WITHOUT_KANA = re.compile("[^。！？!?.\n\u3041-\u30ff]{8,}")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "„": "“”", "«": "»", "»": "«", "「": "」", "『": "』", "《": "》", "(": ")", "（": "）"}
+_MEANING = re.compile(r"[*_`]{0,3}(?: ?[(（\[=:：|]| [-–—] | ?['\"“‘«„「])")
+_QUOTED = re.compile(  # a stretch may end before the closing mark
+    "(?:^|(?<=[\\s(*:]))(?:"
+    + "|".join(
+        f"{opening}[^{closing}\n]{{2,{QUOTATION + 2}}}(?:[{closing}]|$)"
+        for opening, closing in (('"', '"'), ("“", "”"), ("„", "“”"), ("«", "»"), ("‘", "’"))
+    )
+    + "|'(?:[^'\n]|(?<=\\w)'(?=\\w)){2,60}(?:'(?!\\w)|$)"
+    + "|\\*[^*\\s][^*\n]{0,58}\\*)"
+)
 _ANY_FUNCTION_WORD: frozenset[str] = frozenset().union(*FUNCTION_WORDS.values())
+_LATIN_LANGUAGES = [language for language in FUNCTION_WORDS if "latin" in scripts_of(language)]
 
 
 class Kind(enum.StrEnum):
@@ -59,6 +75,7 @@ class Kind(enum.StrEnum):
     SCRIPT = "script"  # letters of a script that the reference language does not use
     STRETCH = "stretch"  # another language of the same script
     WORDS = "words"  # another language's function words among words of the reference
+    CODE = "code"  # what looks like code without a fence: it is not read here, and weighs nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +125,11 @@ def find_passages(part: Part, reference: str, known: Known, guess: Guess) -> Ite
         yield from _telling_words(part.text, reference, known)
         return
     if "latin" not in scripts:
-        yield from _latin_runs(part.text, exempt)
+        yield from _latin_passages(part.text, exempt, known)
     if reference == "ja":
         yield from _chinese_sentences(part.text, guess)
     if reference in FUNCTION_WORDS:
-        yield from _other_stretches(part.text, reference, guess)
+        yield from _other_stretches(part.text, reference, exempt, guess)
 
 
 # ---- other scripts ---------------------------------------------------------------------------------------------------
@@ -126,6 +143,7 @@ class _Exemptions:
         self._prompt = known.text
         self._short = part.is_short
         self._left = FREE + part.letters // LETTERS_PER_FREE
+        self._letters = int(MENTIONED_SHARE * part.letters)
 
     def hold(self, start: int, end: int, words: list[str]) -> bool:
         """Whether this run counts for nothing: the prompt's own words, or one of the first names and quotations."""
@@ -133,10 +151,27 @@ class _Exemptions:
             return False
         if self._text[start:end] in self._prompt:
             return True
-        if self._short or self._left <= 0 or not (self._is_quoted(start, end) or _is_name(words)):
+        if self._short:
             return False
-        self._left -= 1
+        return (self._is_mentioned(start, end, words) and self._take(words, 0)) or (
+            (self._is_quoted(start, end) or _is_name(words)) and self._take(words, 1)
+        )
+
+    def holds_quotation(self, words: list[str]) -> bool:
+        """Whether this quotation in the letters of the reference is one of the first."""
+        return not self._short and self._take(words, 1)
+
+    def _take(self, words: list[str], free: int) -> bool:
+        weight = weight_of("".join(words))
+        if self._left < free or self._letters < weight:
+            return False
+        self._left -= free
+        self._letters -= weight
         return True
+
+    def _is_mentioned(self, start: int, end: int, words: list[str]) -> bool:
+        """A word or two with the meaning beside them, as in a glossary; "水 (water)"."""
+        return end - start <= MENTION and len(words) <= 2 and _MEANING.match(self._text, end) is not None
 
     def _is_quoted(self, start: int, end: int) -> bool:
         closing = _QUOTES.get(self._text[start - 1 : start], "")
@@ -176,6 +211,22 @@ def _other_scripts(text: str, scripts: tuple[str, ...], exempt: _Exemptions) -> 
             yield Passage(run.start(), run.end(), weight_of("".join(words)), Kind.SCRIPT)
 
 
+def foreign_runs(text: str, scripts: tuple[str, ...], known: Known) -> tuple[int, str | None]:
+    """The weight of the letters of other scripts than these, Latin and Greek, and which script: unless the prompt has the same."""
+    runs = _run_of_others((*scripts, "greek")).findall(text)
+    runs = [run for run in runs[:EXAMINED_RUNS] if run not in known.text] + runs[EXAMINED_RUNS:]
+    return weight_of("".join(_LETTERS.findall("".join(runs)))), script_of(runs[0][0]) if runs else None
+
+
+def _latin_passages(text: str, exempt: _Exemptions, known: Known) -> Iterator[Passage]:
+    rest, position = [], 0
+    for passage in _latin_runs(text, exempt):
+        rest.append(text[position : passage.start])
+        position = passage.end
+        yield passage
+    yield from _scattered_words(" ".join((*rest, text[position:])), len(text), known)
+
+
 def _latin_runs(text: str, exempt: _Exemptions) -> Iterator[Passage]:
     for count, run in enumerate(_LATIN_RUN.finditer(text)):
         if count == EXAMINED_RUNS:
@@ -183,7 +234,7 @@ def _latin_runs(text: str, exempt: _Exemptions) -> Iterator[Passage]:
             yield Passage(run.start(), len(text), sum(map(len, _LETTERS.findall(rest))), Kind.SCRIPT)
             return
         words = [word for word in _LATIN_WORD.findall(run.group()) if len(word) > 1 and word.isalpha() and not _is_identifier(word)]
-        if len(words) < LATIN_WORDS or all(word[0].isupper() for word in words):
+        if len(words) < LATIN_WORDS or _is_title(words):
             continue
         if len(words) < LATIN_TERMS and not any(word.lower() in _ANY_FUNCTION_WORD for word in words):
             continue
@@ -192,15 +243,47 @@ def _latin_runs(text: str, exempt: _Exemptions) -> Iterator[Passage]:
 
 
 def _is_identifier(word: str) -> bool:
-    return not (word[1:].islower() or word.isupper())
+    return not (word[1:].islower() or word.isupper() or word.lower() in _ANY_FUNCTION_WORD)
+
+
+def _is_title(words: list[str]) -> bool:
+    """Whether words are a title or a list of names: capitalised, but for the small ones inside, and no sentences."""
+    if not (words[0][0].isupper() and words[-1][0].isupper() and all(word[0].isupper() or word in SMALL_WORDS for word in words)):
+        return False
+    return len(words) < LATIN_TERMS or len(_words_of_one(frozenset(word.lower() for word in words))) < LATIN_TITLE
+
+
+def _words_of_one(words: Set[str]) -> Set[str]:
+    """The function words among these of the Latin language that has most of them; words of programs and formulas are none."""
+    telling = (words & _ANY_FUNCTION_WORD) - KEYWORDS
+    if len(telling) < LATIN_TITLE:
+        return frozenset()
+    return max((telling & FUNCTION_WORDS[language] for language in _LATIN_LANGUAGES), key=len)
+
+
+def _scattered_words(text: str, end: int, known: Known) -> Iterator[Passage]:
+    """Latin function words, a few at a time, in titles or with signs between them, in what is left of a text without its runs."""
+    words = [word.lower() for word in _ASCII_WORD.findall(text)]
+    telling = _words_of_one(frozenset(words) - known.words)
+    if len(telling) >= LATIN_SCATTERED:
+        yield Passage(0, end, sum(len(word) for word in words if word in telling), Kind.WORDS)
 
 
 def _chinese_sentences(text: str, guess: Guess) -> Iterator[Passage]:
     """Sentences of Han characters alone in Japanese."""
+    examined = 0
     for sentence in _WITHOUT_KANA.finditer(text):
         words = words_of(sentence.group())
         weight = weight_of("".join(words))
-        if weight >= HAN_SENTENCE and guess(" ".join(words)[:CLASSIFIED_CHARACTERS]).get("zh", 0.0) >= FOREIGN:
+        if weight < HAN_SENTENCE:
+            continue
+        examined += 1
+        if examined == EXAMINED_STRETCHES:
+            rest = "".join(words_of(" ".join(_WITHOUT_KANA.findall(text, sentence.start()))))
+            if guess(rest[:CLASSIFIED_CHARACTERS]).get("zh", 0.0) >= FOREIGN:
+                yield Passage(sentence.start(), len(text), weight_of(rest), Kind.STRETCH, "zh")
+            return
+        if guess(" ".join(words)[:CLASSIFIED_CHARACTERS]).get("zh", 0.0) >= FOREIGN:
             yield Passage(sentence.start(), sentence.end(), weight, Kind.STRETCH, "zh")
 
 
@@ -214,26 +297,61 @@ def _telling(reference: str, scripts: tuple[str, ...]) -> frozenset[str]:
     return frozenset(word for word in frozenset().union(*others) - FUNCTION_WORDS.get(reference, frozenset()) if len(word) > 1)
 
 
-def _other_stretches(text: str, reference: str, guess: Guess) -> Iterator[Passage]:
-    own, telling = FUNCTION_WORDS[reference], _telling(reference, scripts_of(reference))
+def telling_words(reference: str) -> frozenset[str]:
+    """Function words that say that a text is not in this language, but in another one of its scripts or in a Latin one."""
+    return _telling(reference, (*scripts_of(reference), "latin"))
+
+
+def _other_stretches(text: str, reference: str, exempt: _Exemptions, guess: Guess) -> Iterator[Passage]:
+    telling = _telling(reference, scripts_of(reference))
+    examined = 0
     for stretch in _STRETCH.finditer(text):
-        words = stretch.group().lower().split()
-        strange = telling.intersection(words)
-        if len(strange) < 2:
+        content = stretch.group()
+        words = words_of(content)
+        lowered = [word.lower() for word in words]
+        if len(telling.intersection(lowered)) < 2:
             continue
-        distinct = frozenset(words)
-        other = max(FUNCTION_WORDS, key=lambda language: len(strange & FUNCTION_WORDS[language]))
-        telltale = strange & FUNCTION_WORDS[other]
-        if len(telltale) < 2 or len(_CODE.findall(stretch.group())) > CODE_SHARE * len(stretch.group()):
+        if len(_CODE.findall(content)) > CODE_SHARE * len(content):
+            yield Passage(stretch.start(), stretch.end(), 0, Kind.CODE)
             continue
-        found = None
-        if len(distinct & own) <= len(distinct & FUNCTION_WORDS[other]):
-            found = _language_of(words_of(stretch.group()), distinct, reference, guess)
+        examined += 1
+        if examined == EXAMINED_STRETCHES:
+            guess = _no_guess
+        found = _other_language(words, lowered, reference, telling, guess)
+        if found is not None and (rest := _without_quotations(content, exempt)) != content:
+            words = words_of(rest)
+            found = _other_language(words, [word.lower() for word in words], reference, telling, guess)
         if found is not None:
-            weight = weight_of("".join(words_of(stretch.group())))
-            yield Passage(stretch.start(), stretch.end(), weight, Kind.STRETCH, found)
-        else:
-            yield Passage(stretch.start(), stretch.end(), sum(len(word) for word in words if word in telltale), Kind.WORDS, other)
+            weight, kind, language = found
+            yield Passage(stretch.start(), stretch.end(), weight, kind, language)
+
+
+def _no_guess(_: str) -> Mapping[str, float]:
+    return {}
+
+
+def _other_language(words: list[str], lowered: list[str], reference: str, telling: Set[str], guess: Guess) -> tuple[int, Kind, str] | None:
+    """What is foreign of a stretch: all of it, or its function words of another language, or nothing; weight, kind and language."""
+    distinct = frozenset(lowered)
+    strange = telling & distinct
+    if len(strange) < 2:
+        return None
+    other = max(FUNCTION_WORDS, key=lambda language: len(strange & FUNCTION_WORDS[language]))
+    telltale = strange & FUNCTION_WORDS[other]
+    if len(telltale) < 2:
+        return None
+    if len(distinct & FUNCTION_WORDS[reference]) <= len(distinct & FUNCTION_WORDS[other]):
+        found = _language_of(words, distinct, reference, guess)
+        if found is not None:
+            return weight_of("".join(words)), Kind.STRETCH, found
+    return sum(len(word) for word in lowered if word in telltale), Kind.WORDS, other
+
+
+def _without_quotations(content: str, exempt: _Exemptions) -> str:
+    """A stretch with spaces in place of the first quotations of a part."""
+    return _QUOTED.sub(
+        lambda quoted: " " * len(quoted.group()) if exempt.holds_quotation(words_of(quoted.group())) else quoted.group(), content
+    )
 
 
 def _language_of(words: list[str], lowered: Set[str], reference: str, guess: Guess) -> str | None:

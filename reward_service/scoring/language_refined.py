@@ -13,15 +13,17 @@ The published rule compares whole parts; this one is for the complaint behind it
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from reward_service.records import Json, LanguageFinding
 from reward_service.scoring.function_words import FUNCTION_WORDS
 from reward_service.scoring.language import Detection, base_language
+from reward_service.scoring.language_hidden import hidden_language
 from reward_service.scoring.language_passages import SHORT_PART, Guess, Kind, Known, Part, Passage, find_passages, words_of
 from reward_service.scoring.prose import Prose, find_prose
-from reward_service.scoring.scripts import script_of, weight_of
+from reward_service.scoring.scripts import letters_in, script_of, scripts_of, weight_of
 
 Candidates = Callable[[str], Sequence[Detection]]  # the likeliest languages of a text, by the model's labels
 
@@ -34,6 +36,7 @@ LIKELY = 0.10  # a language that the prompt gives less is not the prompt's
 MANY_LETTERS = 120  # of these any language is told from any other, also from one that is not in LANGUAGES
 PROMPT_WORDS = 2  # function words that make sure of the classifier's best guess at a prompt
 NO_PROSE = 6  # distinct letters of distinct words; a thinking with fewer has nothing to classify
+OWN_WORDS = 2  # function words of the reference that so many letters have, whatever they say
 SECOND_SCRIPT = 0.2  # of a prompt's letters: it is in two languages
 FOREIGN_SHARE = 0.05
 FOREIGN_LETTERS = 16
@@ -53,6 +56,7 @@ class LanguageReason(enum.StrEnum):
     NOTHING_TO_CLASSIFY = "nothing_to_classify"  # no prose in the thinking: not consistent
     UNDECIDED = "undecided"  # no reference language: consistent
     OTHER_LANGUAGE = "other_language"  # a part as a whole is in another language: not consistent
+    HIDDEN_LANGUAGE = "hidden_language"  # code or formulas of the thinking are prose in another language: not consistent
     FOREIGN_PASSAGES = "foreign_passages"  # a part switches languages: not consistent
     SAME_LANGUAGE = "same_language"  # consistent
 
@@ -78,6 +82,7 @@ class _Reading:
     part: Part
     guesses: Mapping[str, float]
     passages: tuple[Passage, ...] = ()
+    hidden: str | None = None  # the language of what is not read, where it is plainly another one
 
     @property
     def best(self) -> str | None:
@@ -93,6 +98,7 @@ class _Reading:
         return self.foreign_letters / self.part.letters if self.part.letters else 0.0
 
 
+@functools.lru_cache(maxsize=512)
 def one_language(code: str) -> str:
     """A language code as this rule compares it: without region, near-identical written languages as one; "nb-NO" -> "da"."""
     base = base_language(code)
@@ -115,6 +121,8 @@ def read_prompt(prompt: str, candidates: Candidates) -> PromptReading:
             guesses |= {language: p for language, p in found.items() if p >= SURE}
         return PromptReading(known, letters, None, guesses)
     best = max(guesses, key=guesses.__getitem__, default=None)
+    if best is not None and (others := _second_languages(Part(text, letters), best, guess)):
+        return PromptReading(known, letters, None, {**guesses, **dict.fromkeys((best, *others), 1.0)})
     is_sure = best is not None and ((guesses[best] >= SURE and letters >= SHORT_PART) or best == _language_by_words(known.words))
     return PromptReading(known, letters, best if is_sure else None, guesses)
 
@@ -139,6 +147,15 @@ def refined_rule(prompt: PromptReading, thinking: str, answer: str, wanted: str 
         **{name: _shown(reading) for name, reading in parts.items()},
     }
     return LanguageFinding(reason in CONSISTENT, detail)
+
+
+def _second_languages(part: Part, best: str, guess: Guess) -> list[str]:
+    """The other languages that a prompt has whole sentences in: an instruction in French before a problem in English."""
+    weights: dict[str, int] = {}
+    for passage in find_passages(part, best, Known("", frozenset()), guess):
+        if passage.kind is Kind.STRETCH and passage.language is not None:
+            weights[passage.language] = weights.get(passage.language, 0) + passage.weight
+    return [language for language, weight in weights.items() if weight >= max(SHORT_PART, SECOND_SCRIPT * part.letters)]
 
 
 def _guess_by(candidates: Candidates) -> Guess:
@@ -197,8 +214,10 @@ def _reference(prompt: PromptReading, parts: Mapping[str, _Reading], wanted: str
 
 
 def _judged(reading: _Reading, reference: str, known: Known, guess: Guess) -> _Reading:
-    passages = tuple(find_passages(reading.part, reference, known, guess))
-    return _Reading(reading.prose, reading.part, reading.guesses, passages)
+    found = tuple(find_passages(reading.part, reference, known, guess))
+    code = [reading.part.text[passage.start : passage.end] for passage in found if passage.kind is Kind.CODE]
+    hidden = hidden_language([*reading.prose.removed(), *code], reading.part.letters, reference, known, guess)
+    return _Reading(reading.prose, reading.part, reading.guesses, tuple(each for each in found if each.kind is not Kind.CODE), hidden)
 
 
 def _decide(parts: Mapping[str, _Reading], reference: str | None) -> tuple[LanguageReason, str | None]:
@@ -207,8 +226,10 @@ def _decide(parts: Mapping[str, _Reading], reference: str | None) -> tuple[Langu
     if reference is None:
         return LanguageReason.UNDECIDED, None
     for name, reading in parts.items():
-        if _is_other(reading, reference):
+        if _is_other(reading, reference) or (name == "thinking" and _is_unlike(reading, reference)):
             return LanguageReason.OTHER_LANGUAGE, name
+    if parts["thinking"].hidden is not None:
+        return LanguageReason.HIDDEN_LANGUAGE, "thinking"
     for name, reading in parts.items():
         if _switches(reading):
             return LanguageReason.FOREIGN_PASSAGES, name
@@ -235,9 +256,32 @@ def _is_other(reading: _Reading, reference: str) -> bool:
     if reading.part.is_short:
         return reading.foreign_share > SHORT_SHARE and reading.foreign_letters >= SHORT_LETTERS
     best = reading.best
-    if best is None or best == reference:
+    if best == reference or reading.guesses.get(reference, 0.0) >= LIKELY:
         return False
-    return reading.guesses[best] >= SURE and reading.guesses.get(reference, 0.0) < LIKELY
+    return best is not None and reading.guesses[best] >= SURE and _has_witness(reading, best, reference)
+
+
+def _is_unlike(reading: _Reading, reference: str) -> bool:
+    """Whether thinking is in no language that looks like the reference: by a cipher, or in letters that are not its own."""
+    own = FUNCTION_WORDS.get(reference)
+    if own is None or reading.part.letters < MANY_LETTERS or reading.guesses.get(reference, 0.0) >= LIKELY:
+        return False
+    return len(own & _lowered(reading.part)) < OWN_WORDS
+
+
+def _lowered(part: Part) -> frozenset[str]:
+    return frozenset(word.lower() for word in words_of(part.text))
+
+
+def _has_witness(reading: _Reading, best: str, reference: str) -> bool:
+    """Whether letters or words say, too, that a part is in `best`: a few foreign names or words are no language."""
+    part, scripts = reading.part, scripts_of(best)
+    if set(scripts).isdisjoint(scripts_of(reference)):
+        many = "latin" in scripts and part.letters >= MANY_LETTERS
+        foreign = letters_in(part.text, scripts) if many else reading.foreign_letters
+        if 2 * foreign < part.letters:
+            return False
+    return part.letters >= MANY_LETTERS or best not in FUNCTION_WORDS or not FUNCTION_WORDS[best].isdisjoint(_lowered(part))
 
 
 def _switches(reading: _Reading) -> bool:
@@ -257,6 +301,7 @@ def _shown(reading: _Reading) -> Mapping[str, Json]:
         "language": best,
         "probability": None if best is None else round(reading.guesses[best], 4),
         "foreign_share": round(reading.foreign_share, 4),
+        "hidden": reading.hidden,
         "passages": len(reading.passages),
         "spans": [
             {

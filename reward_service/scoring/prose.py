@@ -5,7 +5,10 @@ r"""The prose of a text: what is left for a classifier without code, LaTeX and a
   closing one, no blank line inside), and whole environments. Prose inside a formula stays: six words, or twelve letters that are not
   ASCII, are no mathematics, with or without `\text{}`.
 - Elsewhere a command loses its name and keeps its content: `\textbf{word}` is a word, `\boxed{42}` a number.
-- Characters of no width go, and styled letters (full width, mathematical alphabets) become plain ones.
+- Characters of no width go, styled letters (full width, circled, mathematical alphabets) become plain ones, letters and the marks over
+  them become one character, and marks that no letter takes go.
+
+What goes can be asked for (`Prose.removed`): prose of another language may hide in it.
 """
 
 from __future__ import annotations
@@ -30,11 +33,15 @@ _OPENING = re.compile(
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _COMMAND = re.compile(r"\\(?:begin|end)\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"(?<![A-Za-z])[A-Za-z]{3,}")
+_OTHER_LETTERS = re.compile(r"(?:[^\W\d_](?<![A-Za-z]))+")
 _NO_WIDTH = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff"
+    "\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # marks that enclose, underline or strike out
 )
-_STYLE = "\uff21-\uff3a\uff41-\uff5a\U0001d400-\U0001d7cb"
-_UNUSUAL = re.compile(f"[{_NO_WIDTH}{_STYLE}]")
+_STYLE = "\u24b6-\u24e9\u2f00-\u2fd5\uff21-\uff3a\uff41-\uff5a\U0001d400-\U0001d7cb\U0001f130-\U0001f149"
+_MARKS = "\u0300-\u034e\u0350-\u036f"
+_UNUSUAL = re.compile(f"[{_NO_WIDTH}{_STYLE}{_MARKS}]")
+_MARKED = re.compile(f"(?P<letter>[^\\W\\d_]?)(?P<marks>[{_MARKS}]+)")
 _INVISIBLE = re.compile(f"[{_NO_WIDTH}]+")
 _STYLED = re.compile(f"[{_STYLE}]+")
 _CLOSING = {r"\(": r"\)", r"\[": r"\]"}
@@ -42,6 +49,7 @@ _CLOSING = {r"\(": r"\)", r"\[": r"\]"}
 _LEAST_FORMULA = 30  # characters; nothing shorter is prose in disguise
 _DISGUISED_WORDS = 6
 _DISGUISED_LETTERS = 12
+_MOST_MARKS = 4  # of a letter that has a code of its own
 _MOST_UNCLOSED = 16  # kinds of environments without an end that are looked for; more is no LaTeX
 
 
@@ -51,6 +59,13 @@ class Prose:
 
     text: str
     pieces: list[tuple[int, int]] = field(repr=False)
+    source: str = field(default="", repr=False)
+
+    def removed(self) -> list[str]:
+        """What is no prose, in its order: code with its fences, formulas, addresses, names of commands."""
+        starts = [end for _, end in self.pieces]
+        ends = [start for start, _ in self.pieces]
+        return [self.source[start:end] for start, end in zip([0, *starts], [*ends, len(self.source)], strict=True) if start < end]
 
     def origins(self, positions: Iterable[int]) -> list[int]:
         """Where these characters of the prose stood in the text (without characters of no width)."""
@@ -80,7 +95,13 @@ def _visible(text: str) -> str:
     if text.isascii() or not _UNUSUAL.search(text):
         return text
     text = _INVISIBLE.sub("", text)
+    text = _MARKED.sub(_composed, text)
     return _STYLED.sub(lambda styled: unicodedata.normalize("NFKC", styled.group()), text)
+
+
+def _composed(marked: re.Match[str]) -> str:
+    """One character for a letter with its marks; to sort thousands of marks would take quadratic time."""
+    return unicodedata.normalize("NFC", marked["letter"] + marked["marks"][:_MOST_MARKS])[:1] if marked["letter"] else ""
 
 
 def _fenced_blocks(text: str) -> list[tuple[int, int]]:
@@ -135,7 +156,7 @@ class _Scan:
             for index, piece in enumerate(self._pieces):
                 if piece in self._disguised:
                     kept[index] = _COMMAND.sub(lambda command: " " * len(command.group()), kept[index])
-        return Prose(" ".join(kept) + " ", self._pieces)
+        return Prose(" ".join(kept) + " ", self._pieces, self.text)
 
     def _last(self, mark: str, after: int, end: int) -> int | None:
         """Where what opens with this mark ends; None where the mark is text."""
@@ -184,7 +205,7 @@ class _Scan:
     def _look_into(self, start: int, end: int) -> None:
         """Keep the content of a formula that is no mathematics."""
         content = self.text[start:end]
-        letters = 0 if content.isascii() else sum(letter.isalpha() and not letter.isascii() for letter in content)
+        letters = 0 if content.isascii() else sum(map(len, _OTHER_LETTERS.findall(content)))
         if letters >= _DISGUISED_LETTERS or len(_WORD.findall(_COMMAND.sub(" ", content))) >= _DISGUISED_WORDS:
             self._pieces.append((start, end))
             self._disguised.add((start, end))

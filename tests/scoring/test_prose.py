@@ -49,3 +49,15 @@ def test_an_unclosed_mark_does_not_reach_into_another_paragraph(text: str, times
     paragraph = "\n\nplain words\n\n"
     if "```" not in text and "~~~" not in text and "\\" not in text:
         assert find_prose((text + paragraph) * times).text.count("plain words") == times
+
+
+def test_marks_over_letters_become_part_of_them() -> None:
+    assert find_prose("e\u0301te\u0301 t\u0332h\u0332e\u0332 x\u0301 \u0301 \u0439").text.split() == ["été", "the", "x", "й"]
+    assert find_prose("a" + "\u0301\u0323" * 50_000 + "b").text.split() == ["\u1ea1b"]
+
+
+@given(st.lists(st.sampled_from([piece for piece in PIECES if piece not in ("\u200b", "𝐀")]), max_size=40).map("".join))
+def test_what_is_no_prose_was_removed(text: str) -> None:
+    prose = find_prose(text)
+    kept = [text[start:end] for start, end in prose.pieces]
+    assert sorted("".join((*kept, *prose.removed()))) == sorted(text)
