@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,13 +38,24 @@ class Left:
     temporary: int
 
 
-def left(pid: int) -> Left:
+def descendants(pid: int) -> int:
+    """How many processes descend from it: what others start on this machine does not count."""
+    found, frontier = 0, [pid]
+    while frontier:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for task in Path(f"/proc/{frontier.pop()}/task").iterdir():
+                children = [int(child) for child in (task / "children").read_text().split()]
+                found += len(children)
+                frontier += children
+    return found
+
+
+def left(pid: int, sandbox: NamespacesSandbox) -> Left:
     status = Path(f"/proc/{pid}/status").read_text()
     resident = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
-    processes = [name for name in os.listdir("/proc") if name.isdigit()]
     mounts = len(Path("/proc/self/mounts").read_text().splitlines())
-    groups = sum(name.startswith("reward-sandbox-") for _, folders, _ in os.walk("/sys/fs/cgroup") for name in folders)
-    return Left(len(processes), mounts, groups, len(os.listdir(f"/proc/{pid}/fd")), resident, len(os.listdir("/tmp")))
+    groups = len(os.listdir(sandbox._cgroups.path)) if sandbox._cgroups is not None else 0
+    return Left(descendants(pid), mounts, groups, len(os.listdir(f"/proc/{pid}/fd")), resident, len(os.listdir(tempfile.gettempdir())))
 
 
 async def run(sandbox: NamespacesSandbox, language: str, first: int) -> None:
@@ -71,14 +83,14 @@ async def test_nothing_grows() -> None:
         both = (run(sandbox, languages[(number + k) % len(languages)], number) for k in range(2))
         await asyncio.gather(*both, fail(sandbox, FAILURES[number % len(FAILURES)]))
         if number == 20:
-            before = left(os.getpid())
+            before = left(os.getpid(), sandbox)
     await asyncio.sleep(1)
-    after = left(os.getpid())
+    after = left(os.getpid(), sandbox)
     await sandbox.close()
     assert before is not None
     print(before, after, sep="\n")  # noqa: T201 - the figures are what one looks at
     assert after.mounts == before.mounts
-    assert after.cgroups == before.cgroups
+    assert after.cgroups <= before.cgroups + 8  # used again; as many as cells ever ended at the same time
     assert after.temporary <= before.temporary + 2
     assert after.descriptors <= before.descriptors + 8
     assert after.processes <= before.processes + 20
