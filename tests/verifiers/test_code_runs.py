@@ -179,7 +179,7 @@ class TestNothingTwice:
     async def test_a_compile_error_is_known_for_every_test(self) -> None:
         machine, memory = Machine(), VerdictMemory()
         for group in "ab":
-            (verdict,) = await graded(CodeReference(numbered(30), draw=5), ["broken"], machine, memory=memory, group=group)
+            verdict = (await graded(CodeReference(numbered(30), draw=5), ["broken"], machine, memory=memory, group=group))[0]
             assert verdict.brief["first_failure"] == {"index": None, "status": "compile_error"}
         assert len(machine.jobs) == 1
 
@@ -216,30 +216,28 @@ class TestNothingTwice:
             (verdict,) = await graded(CodeReference(tests, FloatTolerance(error, error)), ["echo"], machine, memory=memory)
             assert verdict.correctness == wanted
 
-    async def test_a_stop_by_the_wall_clock_is_not_remembered(self) -> None:
-        results = [RunResult(0, Status.TIME_LIMIT_EXCEEDED, cpu_s=0.1), RunResult(0, Status.FINISHED, b"0")]
+    @pytest.mark.parametrize(("cpu_s", "wall_s"), [(0.1, 0.0), (0.1, 10.01), (4.04, 10.01)])
+    async def test_a_stop_by_the_wall_clock_is_not_remembered(self, cpu_s: float, wall_s: float) -> None:
+        results = [RunResult(0, Status.TIME_LIMIT_EXCEEDED, cpu_s=cpu_s, wall_s=wall_s), RunResult(0, Status.FINISHED, b"0")]
         machine, memory = FakeSandbox(lambda job, index: results.pop(0)), VerdictMemory()
-        found = [(await graded(CodeReference(numbered(1)), ["echo"], machine, memory=memory))[0].correctness for _ in range(2)]
-        assert found == [0.0, 1.0]
+        for wanted in (0.0, 1.0):
+            assert (await graded(CodeReference(numbered(1)), ["echo"], machine, memory=memory))[0].correctness == wanted
 
     async def test_what_takes_too_much_memory_to_compile_may_compile_with_more(self) -> None:
         def compiling(job: Job, index: int) -> RunResult:
             return RunResult(index, Status.FINISHED, b"0") if job.limits.memory_bytes >= 1 << 28 else RunResult(None, Status.COMPILE_ERROR)
 
         machine, memory = FakeSandbox(compiling), VerdictMemory()
-        for memory_bytes, wanted in ((1 << 24, 0.0), (1 << 28, 1.0), (1 << 24, 0.0)):
-            reference = CodeReference(numbered(1), limits=ProgramLimits(memory_bytes=memory_bytes))
+        for size, wanted in ((1 << 24, 0.0), (1 << 28, 1.0), (1 << 24, 0.0)):
+            reference = CodeReference(numbered(1), limits=ProgramLimits(memory_bytes=size))
             assert (await graded(reference, ["echo"], machine, memory=memory))[0].correctness == wanted
         assert len(machine.jobs) == 2
 
     @pytest.mark.parametrize("checker", [CheckerName.TOKENS, KATTIS])
     async def test_a_compiler_that_the_wall_clock_stopped_is_not_remembered(self, checker: CheckerName | ProgramChecker) -> None:
         results = [RunResult(None, Status.COMPILE_ERROR, cpu_s=0.1, wall_s=22.5), RunResult(0, Status.FINISHED, b"0", exit_code=0)]
-
-        def compiling(job: Job, index: int) -> RunResult:
-            return RunResult(index, Status.RUNTIME_ERROR, exit_code=42) if job.source == "CHECKER" else results.pop(0)
-
-        machine, memory = FakeSandbox(compiling), VerdictMemory()
+        right = RunResult(0, Status.RUNTIME_ERROR, exit_code=42)
+        machine, memory = FakeSandbox(lambda job, index: right if job.source == "CHECKER" else results.pop(0)), VerdictMemory()
         for wanted in (0.0, 1.0):
             assert (await graded(CodeReference(numbered(1), checker), ["echo"], machine, memory=memory))[0].correctness == wanted
 
