@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 from pathlib import Path
+from typing import Any
 
 import fasttext
 
@@ -12,7 +14,7 @@ from reward_service.effects import Task
 from reward_service.errors import RewardServiceError
 from reward_service.records import LanguageFinding
 from reward_service.scoring.language import Detection, literal_rule
-from reward_service.scoring.language_refined import PROMPT_CHARACTERS, PromptReading, read_prompt, refined_rule
+from reward_service.scoring.language_refined import LANGUAGES, PROMPT_CHARACTERS, PromptReading, read_prompt, refined_rule
 
 MODEL_PATH = str(Path(__file__).parent / "data" / "lid.176.ftz")
 MODEL_BYTES = 938_013
@@ -84,6 +86,45 @@ def check_model_file(path: str = MODEL_PATH) -> None:
         raise LanguageModelUnusable(f"{path} ({len(content):,} bytes) is not the language model lid.176.ftz; {advice}")
 
 
+class SecondOpinion:
+    """lingua's language identification, n-grams of 36 languages, for parts of a few words: 37 MB in each process that loads it.
+
+    In its low accuracy mode: the other one takes 5 s and 580 MB in each process, more than a worker may grow by.
+    """
+
+    def __init__(self) -> None:
+        """Find the package; it reads its files when it is asked.
+
+        Raises:
+            LanguageModelUnusable: the machine's fault: the package is not installed.
+        """
+        try:
+            lingua: Any = importlib.import_module("lingua")
+        except ImportError as error:
+            raise LanguageModelUnusable(
+                "the setting `language_second_opinion` needs the package lingua-language-detector, which cannot be imported: "
+                "install reward-service[lingua], or switch the setting off"
+            ) from error
+        codes = {language.iso_code_639_1.name: language for language in lingua.Language.all()}
+        known = [codes[code.upper()] for code in sorted(LANGUAGES | {"nb"}) if code.upper() in codes]
+        self._detector = lingua.LanguageDetectorBuilder.from_languages(*known).with_low_accuracy_mode().build()
+
+    def candidates(self, text: str) -> list[Detection]:
+        """The most likely languages of a text, best first, at most ten; linear, about 0.1 ms for sixty letters."""
+        found = self._detector.compute_language_confidence_values(text)[:CANDIDATES]
+        return [Detection(each.language.iso_code_639_1.name.lower(), each.value) for each in found if each.value >= LEAST_PROBABILITY]
+
+
+@functools.cache
+def load_second_opinion() -> SecondOpinion:
+    """The second classifier, loaded at the first call in each process.
+
+    Raises:
+        LanguageModelUnusable: the machine's fault.
+    """
+    return SecondOpinion()
+
+
 @functools.cache
 def load_model(path: str = MODEL_PATH) -> LanguageModel:
     """The model at this path, loaded at the first call in each process.
@@ -94,8 +135,18 @@ def load_model(path: str = MODEL_PATH) -> LanguageModel:
     return LanguageModel(path)
 
 
-def judge_language(rule: str, prompt: str, thinking: str, answer: str, wanted: str | None, model_path: str = MODEL_PATH) -> LanguageFinding:
+def judge_language(
+    rule: str,
+    prompt: str,
+    thinking: str,
+    answer: str,
+    wanted: str | None,
+    model_path: str = MODEL_PATH,
+    second_opinion: bool = False,
+) -> LanguageFinding:
     """Whether the three parts share a language under `rule`; what workers run. Linear time; raises for no text.
+
+    `second_opinion`: whether the refined rule asks lingua too, about parts of few letters.
 
     Raises:
         LanguageModelUnusable: the machine's fault.
@@ -106,7 +157,8 @@ def judge_language(rule: str, prompt: str, thinking: str, answer: str, wanted: s
             return literal_rule(prompt, thinking, answer, wanted, load_model(model_path).detect)
         case "refined":
             reading = _read_prompt(prompt[:PROMPT_CHARACTERS], model_path)
-            return refined_rule(reading, thinking, answer, wanted, load_model(model_path).candidates)
+            second = load_second_opinion().candidates if second_opinion else None
+            return refined_rule(reading, thinking, answer, wanted, load_model(model_path).candidates, second)
     raise ValueError(f"unknown language rule {rule!r}")
 
 

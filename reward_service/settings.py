@@ -122,6 +122,10 @@ class Settings(BaseSettings):
         description="Path of the fastText model `lid.176.ftz`; unset: the one that ships with the package.",
         json_schema_extra={"unit": "path"},
     )
+    language_second_opinion: bool = Field(
+        False,
+        description="Whether the refined language rule asks lingua, too, about parts under 60 letters; needs `reward-service[lingua]`.",
+    )
 
     sandbox: Literal["namespaces", "docker", "remote"] = Field(
         "namespaces", description="Backend that runs candidates' programs. None of them is without isolation."

@@ -26,6 +26,8 @@ async def versions_of(settings: Settings, *, embedded: bool) -> dict[str, str]:
         "code_rules": str(CODE_RULES_VERSION),
         "math_rules": " ".join((str(MATH_RULES_VERSION), *sorted(settings.math_conventions))),
     }
+    if settings.language_second_opinion:
+        found["language_second_opinion"] = f"lingua {await asyncio.to_thread(importlib.metadata.version, 'lingua-language-detector')}"
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = await asyncio.to_thread(importlib.metadata.version, package)

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar, cast
 from reward_service.costs import Costs, units_of
 from reward_service.effects import Effects, Talker, Task, Workers
 from reward_service.errors import JobKilled, NoSandbox, WorkerLost
-from reward_service.langid import JUDGE_LANGUAGE, MODEL_PATH, LanguageModelUnusable, check_model_file
+from reward_service.langid import JUDGE_LANGUAGE, MODEL_PATH, LanguageModelUnusable, check_model_file, load_second_opinion
 from reward_service.memo import Memo, key_of
 from reward_service.records import JsonObject, LanguageFinding
 from reward_service.settings import Settings
@@ -93,6 +93,8 @@ class Machine:
             LanguageModelUnusable, WorkerLost: the machine's fault; the message says what to do.
         """
         await asyncio.to_thread(check_model_file, self.settings.language_model or MODEL_PATH)
+        if self.settings.language_second_opinion:
+            await asyncio.to_thread(load_second_opinion)
         await self.workers.start()
         await self._start_sandbox()
         if self._sandbox_fault is not None and isinstance(self.sandbox, RunnerPool):
@@ -131,7 +133,7 @@ class Machine:
     def effects(self, share: Share | str, start_by: float | None) -> Effects:
         """What a request may use: `share` takes turns with others (a name is a flow), `start_by` is a time of the event loop's clock."""
         share = Share(share) if isinstance(share, str) else share
-        judge = _BoundJudge(_BoundWorkers(self, share, start_by, None), self.settings.language_model)
+        judge = _BoundJudge(_BoundWorkers(self, share, start_by, None), self.settings)
         self.memory.tool_chain = repr(sorted(self.versions().items()))
         return Effects(
             workers=_BoundWorkers(self, share, start_by, self.settings.math_cpu_s),
@@ -256,9 +258,9 @@ class _BoundWorkers:
 class _BoundJudge:
     """The language model behind workers, for one request."""
 
-    def __init__(self, workers: _BoundWorkers, model_path: str | None) -> None:
+    def __init__(self, workers: _BoundWorkers, settings: Settings) -> None:
         self._workers = workers
-        self._model = () if model_path is None else (model_path,)
+        self._model = (settings.language_model or MODEL_PATH, settings.language_second_opinion)
 
     async def __call__(self, rule: str, prompt: str, thinking: str, answer: str, wanted: str | None) -> LanguageFinding:
         """See `effects.LanguageJudge`. A text that exhausts its worker has no language: that is the completion's doing."""

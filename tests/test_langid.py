@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from reward_service.langid import (
     check_model_file,
     judge_language,
     load_model,
+    load_second_opinion,
 )
 from reward_service.scoring.language_refined import LanguageReason, read_prompt
 
@@ -134,3 +136,23 @@ def test_the_task_is_what_workers_run() -> None:
     assert JUDGE_LANGUAGE.function is judge_language
     with pytest.raises(ValueError, match="unknown language rule"):
         judge_language("other", "a", "b", "c", None)
+
+
+FRENCH = "Le train met trois heures pour tout le trajet, et il parcourt la même distance dans chacune de ces heures."
+
+
+def test_a_second_opinion_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lingua", None)
+    load_second_opinion.cache_clear()
+    with pytest.raises(LanguageModelUnusable, match=r"language_second_opinion.*reward-service\[lingua\]"):
+        load_second_opinion()
+    with pytest.raises(LanguageModelUnusable):
+        judge_language("refined", FRENCH, FRENCH, "two hundred and forty", None, second_opinion=True)
+    assert judge_language("refined", FRENCH, FRENCH, "two hundred and forty", None).consistent
+
+
+def test_the_second_opinion_on_an_answer_of_few_words() -> None:
+    pytest.importorskip("lingua", reason="the extra `lingua` is not installed")
+    load_second_opinion.cache_clear()
+    for answer, consistent in (("two hundred and forty", False), ("deux cent quarante", True), ("Larry Page", True)):
+        assert judge_language("refined", FRENCH, FRENCH, answer, None, second_opinion=True).consistent is consistent, answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from reward_service.effects import Effects, Talker, Task
 from reward_service.errors import DeadlineExceeded, JobKilled, NoSandbox, WorkerLost
-from reward_service.langid import LanguageModelUnusable
+from reward_service.langid import LanguageModelUnusable, load_second_opinion
 from reward_service.settings import Settings
 from reward_service.wiring import RUNNER_LOSSES, Machine, build_machine
 from sandbox.fake import FakeSandbox, FakeSession
@@ -265,6 +266,13 @@ async def test_a_model_that_is_gone_is_no_finding(monkeypatch: pytest.MonkeyPatc
 async def test_a_missing_model_is_an_error_at_the_start() -> None:
     with pytest.raises(LanguageModelUnusable, match="no-model"):
         await started(language_model="/no-model")
+
+
+async def test_a_second_opinion_that_is_missing_is_an_error_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lingua", None)
+    load_second_opinion.cache_clear()
+    with pytest.raises(LanguageModelUnusable, match="language_second_opinion"):
+        await started(language_second_opinion=True)
 
 
 async def test_versions_name_what_decides() -> None:

@@ -44,6 +44,8 @@ PASSAGES = 3
 PASSAGES_SHARE = 0.025
 SHORT_SHARE = 0.5  # of a part that is too short to be classified
 SHORT_LETTERS = 5
+LEAST_OPINION, MOST_OPINION = 12, 60  # letters of a part that a second classifier is asked about, if there is one
+OPINION = 0.5  # of either classifier, where both are asked
 
 PROMPT_CHARACTERS = 20_000  # of a prompt that are read
 SLICE = 400  # characters; three of them stand for a part as a whole
@@ -127,8 +129,12 @@ def read_prompt(prompt: str, candidates: Candidates) -> PromptReading:
     return PromptReading(known, letters, best if is_sure else None, guesses)
 
 
-def refined_rule(prompt: PromptReading, thinking: str, answer: str, wanted: str | None, candidates: Candidates) -> LanguageFinding:
+def refined_rule(
+    prompt: PromptReading, thinking: str, answer: str, wanted: str | None, candidates: Candidates, second: Candidates | None = None
+) -> LanguageFinding:
     """Whether thinking and answer keep to the reference language; `wanted` stands in for the prompt's language. Linear time.
+
+    `second` is another classifier, for parts of 12 to 59 letters: see `_by_both`.
 
     Example: a prompt and an answer in French with thinking that changes to Chinese for a paragraph -> not consistent,
     `foreign_passages`, with the place of each passage in the detail.
@@ -137,7 +143,8 @@ def refined_rule(prompt: PromptReading, thinking: str, answer: str, wanted: str 
     parts = {"thinking": _read(thinking, guess), "answer": _read(answer, guess)}
     reference, source = _reference(prompt, parts, wanted)
     if reference is not None:
-        parts = {name: _judged(reading, reference, prompt.known, guess) for name, reading in parts.items()}
+        opinion = None if second is None else _guess_by(second)
+        parts = {name: _judged(reading, reference, prompt.known, guess, opinion) for name, reading in parts.items()}
     reason, where = _decide(parts, reference)
     detail: dict[str, Json] = {
         "rule": "refined",
@@ -213,11 +220,25 @@ def _reference(prompt: PromptReading, parts: Mapping[str, _Reading], wanted: str
     return None, None
 
 
-def _judged(reading: _Reading, reference: str, known: Known, guess: Guess) -> _Reading:
+def _judged(reading: _Reading, reference: str, known: Known, guess: Guess, opinion: Guess | None) -> _Reading:
     found = tuple(find_passages(reading.part, reference, known, guess))
     code = [reading.part.text[passage.start : passage.end] for passage in found if passage.kind is Kind.CODE]
     hidden = hidden_language([*reading.prose.removed(), *code], reading.part.letters, reference, known, guess)
-    return _Reading(reading.prose, reading.part, reading.guesses, tuple(each for each in found if each.kind is not Kind.CODE), hidden)
+    guesses = reading.guesses
+    if opinion is not None and LEAST_OPINION <= reading.part.letters < MOST_OPINION:
+        words = " ".join(words_of(reading.part.text))
+        guesses = _by_both(guesses or guess(words), opinion(words), reference)
+    return _Reading(reading.prose, reading.part, guesses, tuple(each for each in found if each.kind is not Kind.CODE), hidden)
+
+
+def _by_both(first: Mapping[str, float], second: Mapping[str, float], reference: str) -> Mapping[str, float]:
+    """What two classifiers say of little text: sure of another language where both name it, of the reference where either may."""
+    best = max(first, key=first.__getitem__, default=reference)
+    if second.get(reference, 0.0) >= OPINION:
+        return {**first, reference: max(second[reference], first.get(reference, 0.0))}
+    if first.get(best, 0.0) >= OPINION and second.get(best, 0.0) >= OPINION:
+        return {**first, best: max(SURE, first[best])}
+    return first
 
 
 def _decide(parts: Mapping[str, _Reading], reference: str | None) -> tuple[LanguageReason, str | None]:
@@ -253,8 +274,8 @@ def _distinct_letters(text: str) -> int:
 
 def _is_other(reading: _Reading, reference: str) -> bool:
     """Whether a part as a whole is in another language than the reference."""
-    if reading.part.is_short:
-        return reading.foreign_share > SHORT_SHARE and reading.foreign_letters >= SHORT_LETTERS
+    if reading.part.is_short and reading.foreign_share > SHORT_SHARE and reading.foreign_letters >= SHORT_LETTERS:
+        return True
     best = reading.best
     if best == reference or reading.guesses.get(reference, 0.0) >= LIKELY:
         return False

@@ -17,6 +17,7 @@ from reward_service.scoring.language_refined import (
     LANGUAGES,
     ONE_LANGUAGE,
     SPANS,
+    Candidates,
     LanguageReason,
     one_language,
     read_prompt,
@@ -105,6 +106,31 @@ def test_a_short_part_needs_a_witness_too() -> None:
     assert reason(GERMAN, GERMAN * 3, "Smith") == "same_language"
     assert reason(GERMAN, GERMAN * 3, "所以 5") == "other_language"
     assert reason(GERMAN, GERMAN * 3, "so 5") == "same_language"
+
+
+@pytest.mark.parametrize(
+    ("answer", "first", "second", "expected"),
+    [
+        ("Es sind zweihundertvierzig Kilometer", {"de": 0.6}, {"de": 0.6}, "other_language"),
+        ("Es sind zweihundertvierzig Kilometer", {"de": 0.6}, {"en": 0.6}, "same_language"),
+        ("Es sind zweihundertvierzig Kilometer", {"de": 0.6}, {"de": 0.4}, "same_language"),
+        ("Es sind zweihundertvierzig Kilometer", {"de": 0.4}, {"de": 0.9}, "same_language"),
+        ("Es sind zweihundertvierzig Kilometer", {"de": 0.95}, {"de": 0.4}, "other_language"),
+        ("Es sind zweihundertvierzig Kilometer", {"de": 0.95}, {"en": 0.6}, "same_language"),
+        ("Kaiserslautern Zweibruecken", {"de": 0.95}, {"de": 0.95}, "same_language"),
+        ("Mit Tempo", {"de": 0.95}, {"de": 0.95}, "same_language"),
+        ("Mit Tempo achtzig", {"de": 0.95}, {"de": 0.95}, "other_language"),
+    ],
+)
+def test_two_classifiers_on_few_words(answer: str, first: dict[str, float], second: dict[str, float], expected: str) -> None:
+    """Both must name the other language, or the first be sure of it and the second not see the reference; and a word must be of it."""
+
+    def saying(found: dict[str, float]) -> Candidates:
+        return lambda text: by_words(text) if len(text) > 60 else [Detection(*each) for each in found.items()]
+
+    prompt = read_prompt(ENGLISH, by_words)
+    finding = refined_rule(prompt, ENGLISH * 2, answer, None, saying(first), saying(second))
+    assert finding.detail["reason"] == expected
 
 
 def test_a_prompt_in_two_scripts_offers_both_languages() -> None:
