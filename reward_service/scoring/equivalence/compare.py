@@ -39,6 +39,7 @@ from reward_service.scoring.equivalence.forms import (
 )
 from reward_service.scoring.equivalence.limits import MAX_CHARS, MAX_CHARS_BEYOND, MAX_SIGNS_BEYOND
 from reward_service.scoring.equivalence.parse import Reading, read_answer
+from reward_service.scoring.equivalence.quantities import with_its_letter
 from reward_service.scoring.equivalence.ranges import range_of
 from reward_service.scoring.equivalence.readings import rounds_to, with_decimal_points, with_its_name
 from reward_service.scoring.equivalence.real_sets import same_real_sets
@@ -56,7 +57,7 @@ from reward_service.scoring.equivalence.same_collections import only_element, qu
 from reward_service.scoring.equivalence.same_matrices import same_matrices
 from reward_service.scoring.equivalence.short_words import is_short_word, same_letters
 
-RULES_VERSION = 2  # of math and choice verdicts, stated in `service.versions`: raise it with any change of one once released
+RULES_VERSION = 3  # of math and choice verdicts, stated in `service.versions`: raise it with any change of one once released
 MAX_FORM_CHARS = 500
 
 
@@ -250,7 +251,7 @@ def _against_relation(gold: Form, answer: Relation) -> Finding:
         return _sets(gold, found[1]) if not isinstance(gold, Value) else Finding(False, "relation_is_no_value")
     assigned = assignment(answer) or assignment(backwards(answer))
     if assigned is None:
-        if answer.operators and set(answer.operators) == {"="} and isinstance(gold, Value):
+        if answer.operators and set(answer.operators) == {"="} and (isinstance(gold, Value) or _is_ratio(gold, answer)):
             sides = answer.sides[1:] if is_quantity_name(answer.sides[0]) else answer.sides
             return Finding(all(_equal(gold, side) for side in sides), "equation_chain")
         return Finding(False, "relation_is_no_value")
@@ -258,6 +259,11 @@ def _against_relation(gold: Form, answer: Relation) -> Finding:
     if any(not _equal(values[0], value) for value in values[1:]):
         return Finding(False, "chain_contradicts_itself")
     return _same(gold, values[0])
+
+
+def _is_ratio(gold: Form, answer: Relation) -> bool:
+    """Whether the answer says of what the reference is the ratio: `a:b:c = 3:4:5`."""
+    return all(isinstance(form, Collection) and form.kind == "ratio" for form in (gold, *answer.sides))
 
 
 def _relation_against(gold: Relation, answer: Form) -> Finding:
@@ -273,6 +279,7 @@ def _relation_against(gold: Relation, answer: Form) -> Finding:
 
 
 def _values(gold: Value, answer: Value) -> Finding:
+    gold, answer = with_its_letter(gold, answer.unit), with_its_letter(answer, gold.unit)
     units = {gold.unit, answer.unit} - {""}
     chosen = in_force()
     if chosen.units == "required" and units and "%" not in units and gold.unit != answer.unit:

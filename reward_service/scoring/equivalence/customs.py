@@ -40,8 +40,15 @@ _LEAD_IN = re.compile(
 )
 _SAID = re.compile(r"\\text\s*\{\s*([A-Za-z ]{1,60}(?:\bis|:|=))\s*\}\s*(?=[\d\\.\-(]|[a-z] ?=)")
 _INTEGER_PARAMETER = re.compile(
-    r"(?<=\S)\s*[,(;]\s*(?:\\text\s*\{\s*(?:where|for|with)\s*\}\s*)?[kmn]\s*\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?\s*\)?$"
+    r"(?<=\S)\s*(?:[,(;|]\s*(?:\\text\s*\{\s*(?:where|for|with|for all|for any)\s*\}\s*)?"
+    r"|\\text\s*\{,?\s*(?:where|for|with|for all|for any)\s*\}\s*)"
+    r"[kmn]\s*(?:\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?|\\text\s*\{\s*is an(?:y)? integer\s*\})\s*\)?$"
 )
+_FOR_ALL = re.compile(r"(?<=\S)\s*,?\s*\\text\s*\{,?\s*for (?:all|every|any)(?: real)?(?: numbers?)?\s*(?:x\s*)?\}\s*x?$")
+_FAMILY = re.compile(r"\\\{(?P<member>[^{}|:]*(?:\{[^{}]*\}[^{}|:]*)*)[|:]\s*[kmn]\s*\\in\s*\\mathbb\s*\{?\s*Z\s*\}?\s*\\\}")
+_RECURRING = re.compile(r"(-?\d+\.\d*?)(?:(\d)\2\2+|(\d{2,9}?)\3+) ?\\ldots")
+_LIMIT = re.compile(r"\\lim\s*_\s*\{[^{}=]*\}[^=<>]{1,60}=(?!.*=)\s*")
+_NAMED_POINT = re.compile(r"\\text\s*\{\s*(?:the )?(?:point|coordinates)(?: (?:is|are))?\s*:?\s*\}\s*(?=\()", re.IGNORECASE)
 _OPTION = re.compile(
     r"(?:\\text\s*\{\s*)?(?:option|choice)\s*\(?([A-Za-z])\)?\s*\}?|\(?([A-Za-z])\)|\\text\s*\{\s*([A-Za-z])\)\s*\}", re.IGNORECASE
 )
@@ -53,7 +60,7 @@ _EXCEPT = re.compile(r"all\s+(?:real\s+numbers?|reals)(?:\s+x)?\s+except(?:\s+fo
 _CURRENCY_CODE = re.compile(r"(?:USD|US\s*\\dollar)\s*(?=[\d.])")
 _CHOOSE_CALL = re.compile(r"(?<![A-Za-z\\_])C\s*\(\s*([^(),]+),\s*([^(),]+)\)")
 _CHOOSE_INDEXED = re.compile(
-    r"(?:\{\s*\}\s*)?_\s*\{?\s*([0-9A-Za-z]{1,9})\s*\}?\s*(?:C|\\text\s*\{C\})\s*_\s*\{?\s*([0-9A-Za-z]{1,9})\s*\}?"
+    r"(?:\{\s*\}\s*)?[_^]\s*\{?\s*([0-9A-Za-z]{1,9})\s*\}?\s*(?:C|\\text\s*\{C\})\s*_\s*\{?\s*([0-9A-Za-z]{1,9})\s*\}?"
 )
 _CHOOSE_STACKED = re.compile(
     r"(?:(?<![A-Za-z\\])C|\\text\s*\{C\})\s*_\s*\{?\s*([0-9A-Za-z]{1,9})\s*\}?\s*\^\s*\{?\s*([0-9A-Za-z]{1,9})\s*\}?"
@@ -117,7 +124,15 @@ def _led_in(text: str) -> str:
     said = _SAID.match(text) if text.startswith("\\text") else None
     if said and says_no_more(said[1]):
         text = text[said.end() :].strip()
-    text = _INTEGER_PARAMETER.sub("", text) if "\\in" in text else text
+    text = _INTEGER_PARAMETER.sub("", text) if "\\in" in text or "integer" in text else text
+    if "\\text" in text:
+        text = _NAMED_POINT.sub("", _FOR_ALL.sub("", text), count=1)
+    if "\\ldots" in text and len(text) <= _MAX_COUNTED_CHARS and (recurring := _RECURRING.fullmatch(text)):
+        text = rf"{recurring[1]}\overline{{{recurring[2] or recurring[3]}}}"
+    if "\\lim" in text and (limit := _LIMIT.match(text)):
+        text = text[limit.end() :]
+    if "\\in" in text and (family := _FAMILY.fullmatch(text)):
+        text = family["member"].strip()
     option = _OPTION.fullmatch(text)
     if option:
         return option[1] or option[2] or option[3]

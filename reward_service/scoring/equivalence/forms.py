@@ -87,7 +87,7 @@ class Based:
 @dataclass(frozen=True, slots=True)
 class Collection:
     """Several things. `kind`: `tuple` in round brackets, `list` bare, `bracket` in square ones, `set` in braces, `ratio` with
-    colons, `and` inequalities that hold at once."""
+    colons, `and` inequalities that hold at once, `or` those of which one does."""
 
     kind: str
     items: tuple[Form, ...]
@@ -150,7 +150,7 @@ class Words:
 
 Form = Value | Based | Collection | Interval | SetOperation | Relation | Matrix | Congruence | Named | Words
 
-_BRACKETS = {"tuple": "()", "bracket": "[]", "set": "{}", "list": ("", ""), "and": ("", ""), "ratio": ("", "")}
+_BRACKETS = {"tuple": "()", "bracket": "[]", "set": "{}", "list": ("", ""), "and": ("", ""), "or": ("", ""), "ratio": ("", "")}
 
 
 def render(form: Form | Expression) -> str:
@@ -182,7 +182,7 @@ def _render_answer(form: Form | Expression) -> str:
             return f"{digits}_{base}"
         case Collection(kind, items):
             left, right = _BRACKETS[kind]
-            return left + {"ratio": ":", "and": " and "}.get(kind, ", ").join(map(render, items)) + right
+            return left + {"ratio": ":", "and": " and ", "or": " or "}.get(kind, ", ").join(map(render, items)) + right
         case Interval(low, high, (low_closed, high_closed)):
             return f"{'[' if low_closed else '('}{render(low)}, {render(high)}{']' if high_closed else ')'}"
         case SetOperation(operator, parts):

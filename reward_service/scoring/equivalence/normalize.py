@@ -11,6 +11,8 @@ import re
 import unicodedata
 
 from reward_service.scoring.equivalence.customs import rewritten
+from reward_service.scoring.equivalence.layouts import in_one_line, unit_in_one_piece, with_unit_words
+from reward_service.scoring.equivalence.measures import measured
 
 _CHARS = str.maketrans(
     {
@@ -27,6 +29,7 @@ _CHARS = str.maketrans(
         "\u2124": r"\mathbb{Z}", "\u211a": r"\mathbb{Q}", "\u2115": r"\mathbb{N}", "\u2102": r"\mathbb{C}", "\u2215": "/", "\u2044": "/",
         "\u03c0": r"\pi ", "\u03b8": r"\theta ", "\u03b1": r"\alpha ", "\u03b2": r"\beta ", "\u03b3": r"\gamma ", "\u03bb": r"\lambda ",
         "\u03bc": r"\mu ", "\u03c6": r"\phi ", "\u03c9": r"\omega ", "\u03c3": r"\sigma ", "\u03c1": r"\rho ", "\u03c4": r"\tau ",
+        "\u03a9": r"\Omega ", "\u2126": r"\Omega ",
         "\u00bd": r"\frac{1}{2}", "\u2153": r"\frac{1}{3}", "\u2154": r"\frac{2}{3}", "\u00bc": r"\frac{1}{4}", "\u00be": r"\frac{3}{4}",
         "\u221b": r"\sqrt[3]", "\u221c": r"\sqrt[4]",
         "\u00ba": r"^\circ ", "\u02da": r"^\circ ", "\u00a2": r"\text{cent}", "\u00a5": r"\text{yen}",
@@ -37,7 +40,7 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "012345678
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _FULL_WIDTH = re.compile("[\uff01-\uff5e\U0001d400-\U0001d7ff]")
 ROW_END = "\x02"
-_FUNCTIONS = "sin|cos|tan|cot|csc|sinh|cosh|tanh|arcsin|arccos|arctan|log|ln|lg|exp|gcd|lcm|tg|ctg|cis"
+_FUNCTIONS = "sin|cos|tan|cot|csc|sinh|cosh|tanh|arcsin|arccos|arctan|arctg|arcctg|log|ln|lg|exp|gcd|lcm|tg|ctg|cis"
 _PHANTOM_SIZES = "large|Large|LARGE|huge|Huge|small|tiny|normalsize|footnotesize|displaystyle|textstyle|scriptstyle|limits|nolimits"
 # A rule is tried only where one of its needles stands in the text: most answers hold none of them.
 _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
@@ -108,6 +111,12 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("**",), r"\*\*", "^"),
         (("+/-",), r"\+/-", r"\\pm "),
         (("\\surd",), r"\\surd(?![A-Za-z])", r"\\sqrt "),
+        (("\\Omega",), r"\\text\s*\{ ?([kM]?) ?\\Omega ?\}", r" \1 \\Omega"),
+        (("\\root",), r"\\root\s*\{?\s*(\w+)\s*\}?\s*\\of(?![A-Za-z])", r"\\sqrt[\1]"),
+        (("\\overline",), r"\\overline\s*\{\s*([A-Z]{2})\s*\}", r"\1"),
+        (("^T", "\\top", "^{T", "^{\\"), r"(?<=[)\]])\s*\^\s*\{?\s*(?:T|\\top|\\text\s*\{\s*T\s*\})\s*\}?$", ""),
+        ((" x 10",), r"(?<=\d) x (?=10 ?\^)", r" \\times "),
+        (("\\text",), r"\\text\s*\{\s*\\?&\s*\}", r"\\text{and}"),
         (("cbrt",), r"(?<![A-Za-z\\])cbrt(?=\()", r"\\sqrt[3]"),
         (("\\bar", "\\dot", "\\overline"), r"(?<![\d.])(\d*\.\d*)\\(?:bar|dot|overline)\s*\{\s*(\d+)\s*\}", r"0\1\\overline{\2}"),
         ((".(",), r"(?<![\d.])(\d+\.)\((\d+)\)", r"\1\\overline{\2}"),
@@ -118,14 +127,14 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("\\text",), r"\\text\s*\{\s*\}", " "),
         # Plain content in a text command is the content: \text{5}, \mathrm{e}; a lone letter or (C) only if nothing stands beside it.
         (("\\text",), r"\\text\s*\{\s*([ei]|[-+]?\d[\d.,]*)\s*\}", r" \1 "),
-        (("\\text",), r"\\text\s*\{([A-Za-z /]+)\^\s*\{?(\d)\}?\s*\}", r"\\text{\1}^\2"),
+        (("\\text",), r"\\text\s*\{([A-Za-z /]+)\^\s*(?:\{(-?\d)\}|(-?\d))\s*\}", r"\\text{\1}^{\2\3}"),
         (("\\text",), r"\\frac\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}", r"\\text{\1/\2}"),
         (("\\text",), r"^\s*\\text\s*\{\s*(\(?[A-Za-z]\)?)\s*\}\s*$", r"\1"),
         (("sq",), r"(?<![A-Za-z])sq\. ?(?=[a-z])", "square "),
         (("cu",), r"(?<![A-Za-z])cu\. ?(?=[a-z])", "cubic "),
         (("\\choose",), r"\{([^{}\\]*)\\choose(?![A-Za-z])([^{}\\]*)\}", r"\\binom{\1}{\2}"),
         (("\\over",), r"\{([^{}\\]*)\\over(?![A-Za-z])([^{}\\]*)\}|^([^{}\\]*)\\over(?![A-Za-z])([^{}\\]*)$", r"\\frac{\1\3}{\2\4}"),
-        (("dots", "..."), r"\\[lc]?dots(?![A-Za-z])|\.\.\.(?=\s*(?:,|$))", r"\\ldots "),
+        (("dots", "..."), r"\\[lc]?dots(?![A-Za-z])|\.\.\.+(?=\s*(?:,|$))", r"\\ldots "),
         (("\\_",), r"\\_", "_"),
         (("{:}",), r"\{:\}", ":"),
         (("^{",), r"\^\{\s*\}", ""),
@@ -148,8 +157,10 @@ def normalize(text: str) -> str:
         text = re.sub("[₀₁₂₃₄₅₆₇₈₉]+", lambda match: "_{" + match[0].translate(_SUBSCRIPTS) + "}", text)
     # A row end of a matrix must not be taken for an escaped space; elsewhere a doubled backslash is an escaped single one.
     if "\\" in text:
-        text = _with_row_ends(text)
-    text = _ruled(text)
+        text = _ruled(_with_row_ends(in_one_line(text)))
+        text = unit_in_one_piece(with_unit_words(text))
+    else:
+        text = _ruled(text)
     text = text.strip(' "')
     while text.endswith(("\\", *".,;:")) or text.startswith((",", ";", ":")):
         text = text.rstrip("\\" + _EDGES).lstrip(" ,;:")
@@ -211,6 +222,6 @@ def plain_words(normalized: str) -> str:
     r"""A normalised text as bare words, for answers that are words: `\text{Not  Even.}` becomes `not even`."""
     words = " ".join(_WORD_NOISE.sub(" ", normalized).casefold().split())
     words = words.strip(" .,;:!?'" if any(char.isalpha() for char in words) else " .,;:")
-    words = _ARTICLE.sub("", words)
+    words = measured(_ARTICLE.sub("", words))
     match = _LETTER_IN_BRACKETS.fullmatch(words)
     return match[1] if match else words

@@ -24,8 +24,14 @@ MAX_ARGUMENT_BITS = 2_000  # of what a trigonometric function is applied to
 CONFIRMING_PLACES = 200  # to which two expressions with variables agree at two points that are called equal without a proof
 CERTAIN_PLACES = 500  # to which two constants agree that are called equal without a proof
 _POINTS = 6
+_FAR_POINTS = 4  # more of them, small and far out, for what changes its rule somewhere, as `|x - 30|`, and for what has few values
+_FARTHEST = 10**6
 _FEWEST_POINTS = 2  # at which both sides must have a value
-_SIGNS = ((1, 1), (1, 1), (-1, -1), (1, -1), (-1, 1), (1, 1))  # of variables with an even and an odd number
+_SIGNS = (  # of variables with an even and an odd number
+    (1, 1), (1, 1), (-1, -1), (1, -1), (-1, 1), (1, 1), (1, 1), (-1, 1), (1, -1), (-1, 1),
+)  # fmt: skip
+_SMALL_POINTS = (6, 7)
+_PIECEWISE = frozenset({"abs", "floor", "ceiling", "sgn", "max", "min"})
 INFINITE = math.inf
 TOLERANCE = 10.0**-AGREEING_DIGITS
 _MINUS_INFINITY = Product((Number(Fraction(-1)), Constant("oo")))
@@ -49,8 +55,12 @@ def compare(one: Expression, other: Expression) -> tuple[Evidence, str]:
     names = sorted(set(variables(one)) | set(variables(other)))
     complex_ok = any(_mentions_i(side) for side in (one, other)) or not names
     agreed = 0
-    for index in range(_POINTS if names else 1):
-        values = {name: _coordinate(number, name, index) for number, name in enumerate(names)}
+    everywhere = any(map(_has_pieces, (one, other)))
+    for index in range(_POINTS + _FAR_POINTS if names else 1):
+        if index >= _POINTS and agreed >= _FEWEST_POINTS and not everywhere:
+            break
+        far = min(Fraction(_FARTHEST), 3 * _largest(one, other)) if index >= _POINTS else Fraction(1)
+        values = {name: _coordinate(number, name, index, far) for number, name in enumerate(names)}
         left, right = (_value_or_none(side, values, complex_ok) for side in (one, other))
         if left is None or right is None:
             continue
@@ -65,6 +75,32 @@ def compare(one: Expression, other: Expression) -> tuple[Evidence, str]:
             return Evidence.REFUTED, _witness(names, values, left, right)
         agreed += 1
     return (Evidence.AGREES if agreed >= (_FEWEST_POINTS if names else 1) else Evidence.UNKNOWN), ""
+
+
+def _has_pieces(expression: Expression) -> bool:
+    """Whether it may be given by different rules on both sides of some value."""
+    match expression:
+        case Apply(name, parts):
+            return name in _PIECEWISE or any(map(_has_pieces, parts))
+        case Sum(parts) | Product(parts):
+            return any(map(_has_pieces, parts))
+        case Power(base, exponent):
+            return (isinstance(exponent, Number) and exponent.value.denominator > 1) or _has_pieces(base) or _has_pieces(exponent)
+    return False
+
+
+def _largest(*expressions: Expression) -> Fraction:
+    """The largest number that is written in them, and at least 3."""
+    found = Fraction(3)
+    for expression in expressions:
+        match expression:
+            case Number(value):
+                found = max(found, abs(value))
+            case Sum(parts) | Product(parts) | Apply(_, parts):
+                found = max(found, _largest(*parts))
+            case Power(base, exponent):
+                found = max(found, _largest(base, exponent))
+    return found
 
 
 def _confirmed(one: Expression, other: Expression, values: Mapping[str, Fraction], complex_ok: bool) -> bool:
@@ -166,10 +202,14 @@ def _context() -> Any:
     return context
 
 
-def _coordinate(number: int, name: str, point: int) -> Fraction:
-    """A rational between 1/3 and 3 that looks random and depends on nothing but the name and the point's number."""
+def _coordinate(number: int, name: str, point: int, far: Fraction) -> Fraction:
+    """A rational that looks random and depends on nothing but the name, the point's number and how far out it is.
+
+    Between 1/3 and 3, a quarter of that at the small points, and `far` times as much at the last ones.
+    """
     draw = zlib.crc32(f"{name}/{point}".encode())
-    return _SIGNS[point][number % 2] * (Fraction(1, 3) + Fraction(draw % 999_983, 999_983) * Fraction(8, 3))
+    size = Fraction(1, 4) if point in _SMALL_POINTS else far
+    return size * _SIGNS[point][number % 2] * (Fraction(1, 3) + Fraction(draw % 999_983, 999_983) * Fraction(8, 3))
 
 
 def _witness(names: list[str], values: Mapping[str, Fraction], left: Numeral, right: Numeral) -> str:

@@ -34,9 +34,11 @@ from reward_service.scoring.equivalence.limits import LimitExceeded, check_text
 from reward_service.scoring.equivalence.matrices import holds_matrix, read_matrix
 from reward_service.scoring.equivalence.normalize import normalize, plain_words
 from reward_service.scoring.equivalence.quantities import read_quantity
+from reward_service.scoring.equivalence.relations import named_values
 from reward_service.scoring.equivalence.tokens import KNOWN_WORDS, MAX_LETTERS, NotMath, Token, closes_last, split, tokenize
 from reward_service.scoring.equivalence.units import is_unit_word, scaled, unit_name
 
+_AFTER_COMMAND = re.compile(r"(?<=\\le) (?=[^A-Za-z])|(?<=\\ge) (?=[^A-Za-z])|(?<=\\neq) (?=[^A-Za-z])|(?<=\\pi) (?=[^A-Za-z])")
 _SPACE = re.compile(r"(?<![0-9A-Za-z.])\s+|\s+(?![0-9A-Za-z.])")  # `1 2` is not `12`
 
 
@@ -52,7 +54,7 @@ class Reading:
     @property
     def text(self) -> str:
         """The normalised text without the white space that says nothing: equal texts are equal answers."""
-        return _SPACE.sub("", self.latex)
+        return _SPACE.sub("", _AFTER_COMMAND.sub("", self.latex) if "\\" in self.latex else self.latex)
 
 
 MAX_PLAIN_DIGITS = 30
@@ -118,7 +120,7 @@ def _variants(text: str) -> list[str]:
     chosen = counted(text)
     if chosen != text:
         return [text, chosen]
-    if any(bracket in text for bracket in "([{"):
+    if "(" in text or "[" in text or "\\{" in text:
         return [text]
     joined = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
     joined = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), joined)
@@ -144,7 +146,25 @@ def _read(text: str) -> Form:
     try:
         return _answer(tokenize(text))
     except NotMath:
-        return Words(plain_words(text))
+        return _of_letters(text) or Words(plain_words(text))
+
+
+_LETTERS_TOGETHER = re.compile(
+    r"(?<![A-Za-z\\{])[a-zA-Z]{4,6}(?![A-Za-z])|(?<=\d)[a-zA-Z]{4,6}(?![A-Za-z])|(?<=\{)[a-zA-Z]{4,6}(?=\s*[-+*/^])"
+)
+
+
+def _of_letters(text: str) -> Form | None:
+    """A formula in which four to six letters are multiplied, as `\\frac{2mghr^2}{5}`; None for what is none."""
+    if not ("\\frac" in text or "^" in text or "\\sqrt" in text) or "\\text" in text:
+        return None
+    spread = _LETTERS_TOGETHER.sub(lambda found: found[0] if found[0] in KNOWN_WORDS else " ".join(found[0]), text)
+    if spread == text:
+        return None
+    try:
+        return _answer(tokenize(spread))
+    except NotMath:
+        return None
 
 
 # ---- structure -------------------------------------------------------------------------------------------------------
@@ -171,8 +191,25 @@ def _answer(tokens: Sequence[Token]) -> Form:
         # `n = 1, 2, 3`: the name belongs to the whole list.
         name = _side(first[0][0])
         return Relation((name, Collection("list", _items([first[0][1], *parts[1:]]))), (first[1][0].text,))
-    kind = "and" if any(cut.text == "and" for cut in cuts) else "list"
+    grouped = _solutions(tokens, cuts)
+    if grouped is not None:
+        return grouped
+    kind = next((word for word in ("and", "or") if any(cut.text == word for cut in cuts)), "list")
     return _joined(_items(parts), kind)
+
+
+def _solutions(tokens: Sequence[Token], cuts: Sequence[Token]) -> Form | None:
+    """`x = 1, y = 2 or x = 2, y = 1` and `x = 1, y = 2; x = 2, y = 1` as a list of pairs."""
+    between = {cut.text for cut in cuts} & {"or", ";"}
+    if len(between) != 1 or len({cut.text for cut in cuts}) == 1:
+        return None
+    groups, _ = split(tokens, lambda token: token.kind == "comma" and token.text in between)
+    if len(groups) < 2 or not all(any(map(_is_comma, group)) for group in groups):
+        return None
+    pairs = [named_values(_answer(group), False) for group in groups]
+    if not all(isinstance(pair, Collection) and pair.kind == "tuple" for pair in pairs):
+        return None
+    return Collection("list", tuple(pairs))
 
 
 def _items(parts: Sequence[Sequence[Token]]) -> tuple[Form, ...]:
@@ -184,9 +221,9 @@ def _items(parts: Sequence[Sequence[Token]]) -> tuple[Form, ...]:
 
 
 def _joined(items: tuple[Form, ...], kind: str) -> Form:
-    """A bare list; inequalities joined by `and` are another kind, as they hold at once."""
-    if kind == "and" and any(isinstance(item, Relation) and item.operators != ("=",) for item in items):
-        return Collection("and", items)
+    """A bare list; inequalities joined by `and` or `or` are of other kinds, as they say how they hold."""
+    if kind != "list" and any(isinstance(item, Relation) and item.operators != ("=",) for item in items):
+        return Collection(kind, items)
     return Collection("list", items)
 
 

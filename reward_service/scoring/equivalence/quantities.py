@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from reward_service.scoring.equivalence.expressions import MINUS_ONE, read_expression
-from reward_service.scoring.equivalence.forms import Expression, Form, Number, Product, Value
+from reward_service.scoring.equivalence.forms import Expression, Form, Number, Product, Value, Variable
 from reward_service.scoring.equivalence.short_words import short_word
 from reward_service.scoring.equivalence.tokens import NotMath, Token
 from reward_service.scoring.equivalence.units import is_unit_word, scaled, unit_name
@@ -59,7 +59,20 @@ def _unit_after(tokens: Sequence[Token]) -> tuple[Sequence[Token], str]:
         raise NotMath("a unit that begins with a slash")
     if any(not is_unit_word(token.text) for token in tokens[start:end]):
         raise NotMath("words after the value")
-    return tokens[:start], unit_name(" ".join(token.text for token in tokens[start:end])) + power
+    return tokens[:start], unit_name(" ".join(token.text for token in tokens[start:end]) + power)
+
+
+_LETTERS_OF_UNITS = frozenset("mgshNJKVWACLFTl")
+
+
+def with_its_letter(form: Value, unit: str) -> Value:
+    """`5 m` with its letter as the unit, where the other side has that unit."""
+    if unit and not form.unit:
+        match form.expression:
+            case Product((*factors, Variable(letter))) if factors and letter in _LETTERS_OF_UNITS and unit_name(letter) == unit:
+                if all(isinstance(factor, Number) for factor in factors):
+                    return Value(factors[0] if len(factors) == 1 else Product(tuple(factors)), unit)
+    return form
 
 
 def _negated(expression: Expression) -> Expression:

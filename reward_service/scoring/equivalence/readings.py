@@ -6,7 +6,8 @@ import re
 from fractions import Fraction
 
 from reward_service.scoring.equivalence import numeric
-from reward_service.scoring.equivalence.forms import Apply, Expression, Form, Power, Product, Sum, Value, Variable
+from reward_service.scoring.equivalence.forms import Form, Value
+from reward_service.scoring.equivalence.renaming import renamed
 
 _COMMA_DECIMAL = re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+|\d+)(?:,|\{,\})(\d+)(?![\d,])")
 _DECIMAL = re.compile(r"(?:[A-Za-z]=)?-?(\d*)\.(\d+)(?:\\text\{[^{}]*\}|\\dollar|%|\^\\circ)?")
@@ -33,19 +34,4 @@ def with_its_name(gold: Form, answer: Form) -> Form:
     names = [sorted(set(numeric.variables(form.expression))) for form in (gold, answer)]
     if len(names[0]) != 1 or len(names[1]) != 1:
         return answer
-    return Value(_renamed(answer.expression, names[0][0]), answer.unit)
-
-
-def _renamed(expression: Expression, name: str) -> Expression:
-    match expression:
-        case Variable():
-            return Variable(name)
-        case Sum(parts):
-            return Sum(tuple(_renamed(part, name) for part in parts))
-        case Product(parts):
-            return Product(tuple(_renamed(part, name) for part in parts))
-        case Power(base, exponent):
-            return Power(_renamed(base, name), _renamed(exponent, name))
-        case Apply(function, arguments):
-            return Apply(function, tuple(_renamed(argument, name) for argument in arguments))
-    return expression
+    return Value(renamed(answer.expression, names[1][0], names[0][0]), answer.unit)

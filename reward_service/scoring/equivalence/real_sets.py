@@ -94,7 +94,7 @@ def _is_definite(form: Form) -> bool:
             return name == "R"
         case Relation(_, operators):
             return any(operator in _INEQUALITIES for operator in operators)
-        case Collection("list" | "and", items):
+        case Collection("list" | "and" | "or", items):
             return any(isinstance(item, Relation | Interval) and _is_definite(item) for item in items)
     return False
 
@@ -165,7 +165,7 @@ class _Reader:
             if not all(isinstance(item, Value) for item in items):
                 raise _NotReal
             return _union([piece for item in items for piece in self.read(item)])
-        if kind not in ("list", "and"):
+        if kind not in ("list", "and", "or"):
             raise _NotReal
         kept = [item for item in items if not _says_real(item)] or list(items)
         if any(isinstance(item, Collection) and item.kind in ("tuple", "bracket") for item in kept) and not any(map(_is_infinite, kept)):
@@ -182,7 +182,7 @@ class _Reader:
             return _intersection([_needed(chosen, _union_of), *rest])
         whole = _union_of(sets)
         # `x > 1, x < 3` is meant as both: either would say nothing.
-        both = whole == _line() and all(isinstance(item, Relation) for item in kept)
+        both = kind == "list" and whole == _line() and all(isinstance(item, Relation) for item in kept)
         return _needed(sets, _intersection if both else _union_of)
 
     def _relation(self, relation: Relation) -> _Set:

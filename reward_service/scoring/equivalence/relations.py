@@ -22,6 +22,7 @@ from reward_service.scoring.equivalence.forms import (
     Words,
     render,
 )
+from reward_service.scoring.equivalence.renaming import renamed
 from reward_service.scoring.equivalence.short_words import is_short_word
 from reward_service.scoring.equivalence.units import says_no_more
 
@@ -30,6 +31,7 @@ _FLIPPED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
 _FUNCTION_NAMES = frozenset("fghFGHPQpq")
 _FUNCTIONS_OF_TIME = frozenset("xysvahNTVCAQu")
 _MAX_NAME_FACTORS = 4
+_ORDERED = tuple(map(frozenset, ("xyz", "abcd", "pqr", "uvw", "XYZ", "ABCD", "PQR")))  # names whose order everybody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +89,15 @@ def _is_single_name(form: Form) -> bool:
 
 def is_quantity_name(form: Form) -> bool:
     """What is asked for, as `x + y`, `\\frac{m}{n}`, `|AB|`, `f(2)`: letters alone, and more than one of them or a function's name."""
+    if isinstance(form, Collection) and form.kind == "ratio":
+        return all(isinstance(item, Value) and _is_of_letters(item.expression) for item in form.items)
     if not isinstance(form, Value) or form.unit:
         return False
     match form.expression:
-        case Product((Variable(function), Number())):
-            return function in _FUNCTION_NAMES
+        case Product((Variable(function) | Power(Variable(function), _), argument)) if numeric.is_constant(argument):
+            return function.rstrip("'") in _FUNCTION_NAMES
+        case Apply("sin" | "cos" | "tan" | "cot" | "sec" | "csc", (angle,)):
+            return _is_of_letters(angle) and all(name[:1].isupper() or len(name.partition("_")[0]) > 1 for name in numeric.variables(angle))
         case Apply("abs", (inner,)):
             names = set(numeric.variables(inner))
             return bool(names) and all(name[:1].isupper() for name in names) and _is_of_letters(inner)
@@ -127,7 +133,8 @@ def is_named_list(form: Form) -> bool:
 def named_values(form: Form, keep_names: bool) -> Form:
     r"""A list of assignments as what it says: `x = 1, x = 2` is the list of 1 and 2, `x = 1, y = 2` the pair.
 
-    Only names in alphabetical order are a pair: which order `(m, b)` has, the names do not say. With `keep_names` none are.
+    Names that are told in alphabetical order are a pair, and those whose order everybody knows; which order `(m, b)` has, the names do
+    not say. With `keep_names` none are.
     """
     if not isinstance(form, Collection) or not is_named_list(form):
         return form
@@ -139,8 +146,12 @@ def named_values(form: Form, keep_names: bool) -> Form:
     values = tuple(item.values[0] for item in found)
     if len({name.partition("_")[0] for name in names}) == 1:
         return Collection("list", values)
-    if not keep_names and len(set(names)) == len(names) and names == sorted(names):
+    if keep_names or len(set(names)) != len(names):
+        return form
+    if names == sorted(names):
         return Collection("tuple", values)
+    if any(group.issuperset(names) for group in _ORDERED):  # `y = 2, x = 1` is (1, 2)
+        return Collection("tuple", tuple(value for _, value in sorted(zip(names, values, strict=True), key=lambda pair: pair[0])))
     return form
 
 
@@ -151,6 +162,7 @@ def same_relations(gold: Relation, answer: Relation, equal: Equal) -> tuple[bool
     backwards = tuple(_FLIPPED.get(operator, operator) for operator in answer.operators[::-1])
     if gold.operators == backwards and all(map(equal, gold.sides, answer.sides[::-1])):
         return True, "relation_backwards"
+    answer = _with_argument_of(gold, answer) or answer
     one, other = assignment(gold), assignment(answer)
     if one is not None and other is not None and one.name == other.name and len(answer.sides) + len(gold.sides) > 4:
         if all(equal(one.values[-1], value) for value in (*one.values, *other.values)):
@@ -174,6 +186,18 @@ def _both_name_a_function(gold: Relation, answer: Relation) -> bool:
             case Variable(name), Product((Variable(function), Variable())):
                 return name == function
     return False
+
+
+def _with_argument_of(gold: Relation, answer: Relation) -> Relation | None:
+    """The answer `f(t) = 2t` as `f(x) = 2x` where the reference says `f(x)`: what an argument is called says nothing."""
+    match [side.expression if isinstance(side, Value) else None for side in (gold.sides[0], answer.sides[0])]:
+        case [Product((Variable(function), Variable(name))), Product((Variable(other), Variable(called)))] if function == other:
+            used = {found for side in answer.sides if isinstance(side, Value) for found in numeric.variables(side.expression)}
+            if function not in _FUNCTION_NAMES or name in used or not all(isinstance(side, Value) for side in answer.sides):
+                return None
+            sides = [Value(renamed(side.expression, called, name)) for side in answer.sides if isinstance(side, Value) and not side.unit]
+            return Relation(tuple(sides), answer.operators) if len(sides) == len(answer.sides) else None
+    return None
 
 
 def _multiples(gold: Relation, answer: Relation, equal: Equal) -> bool:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 
-from reward_service.scoring.equivalence import exact
+from reward_service.scoring.equivalence import exact, numeric
 from reward_service.scoring.equivalence.conventions import in_force
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
-from reward_service.scoring.equivalence.forms import Collection, Form, Power, Product, SetOperation, Value
+from reward_service.scoring.equivalence.forms import Collection, Expression, Form, Power, Product, SetOperation, Value
 
 Equal = Callable[[Form, Form], bool]
 
 
 def same_collections(gold: Collection, answer: Collection, equal: Equal) -> bool:
     """Two tuples, lists, sets or ratios."""
-    kinds = {gold.kind, answer.kind}
+    kinds = {"list" if form.kind == "or" else form.kind for form in (gold, answer)}
     if kinds == {"set", "tuple"}:  # the set of one solution
         inner = [only_element(form) for form in (gold, answer)]
         return inner != [gold, answer] and equal(*inner)
@@ -25,26 +24,39 @@ def same_collections(gold: Collection, answer: Collection, equal: Equal) -> bool
         return _in_order(gold.items, answer.items, equal)
     if kinds <= {"set", "list"}:  # neither order nor repetition says anything
         return _contains(gold.items, answer.items, equal) and _contains(answer.items, gold.items, equal)
-    if len(gold.items) == 2 and (kinds == {"tuple", "bracket"} or (gold.kind, answer.kind) == ("bracket", "list")):
-        return False  # an open against a closed interval, or one whose ends are not told
-    if kinds == {"ratio"} and _same_quotient(gold, answer):
+    if len(gold.items) == 2 and kinds == {"tuple", "bracket"}:
+        return False  # an open against a closed interval
+    if kinds == {"bracket", "list"} and (gold.kind == "bracket" or _may_be_interval(answer)):
+        return len(gold.items) != 2 and _in_order(gold.items, answer.items, equal)
+    if kinds == {"ratio"} and _same_quotient(gold, answer, equal):
         return True
     if len(kinds) == 2 and kinds & {"set", "ratio"}:
         return False
     return _in_order(gold.items, answer.items, equal)
 
 
-def _same_quotient(gold: Collection, answer: Collection) -> bool:
+def _may_be_interval(form: Collection) -> bool:
+    """Whether `[a, b]` is a range, for all that its ends say: the first is not the greater."""
+    values = [numeric.real_value(item.expression) for item in form.items if isinstance(item, Value)]
+    if len(form.items) != 2 or len(values) != 2:
+        return len(form.items) == 2
+    low, high = values
+    return low is None or high is None or bool(low < high)
+
+
+def _same_quotient(gold: Collection, answer: Collection, equal: Equal) -> bool:
     """`4:6` and `2:3`: proportional, all of them."""
-    one, other = ([_rational(item) for item in form.items] for form in (gold, answer))
-    first, second = one[0], other[0]
-    if not first or not second or len(one) != len(other):
+    one, other = ([item.expression for item in form.items if isinstance(item, Value)] for form in (gold, answer))
+    if not len(gold.items) == len(answer.items) == len(one) == len(other):
         return False
-    return all(left is not None and right is not None and left * second == right * first for left, right in zip(one, other, strict=True))
+    if any(isinstance(item, Value) and item.unit for item in (*gold.items, *answer.items)) or _is_zero(one[0]) or _is_zero(other[0]):
+        return False
+    crossed = [(Value(Product((left, other[0]))), Value(Product((right, one[0])))) for left, right in zip(one, other, strict=True)]
+    return all(equal(left, right) for left, right in crossed[1:])
 
 
-def _rational(form: Form) -> Fraction | None:
-    return exact.rational(form.expression) if isinstance(form, Value) and not form.unit else None
+def _is_zero(expression: Expression) -> bool:
+    return exact.rational(expression) == 0
 
 
 def _in_order(gold: Sequence[Form], answer: Sequence[Form], equal: Equal) -> bool:

@@ -45,6 +45,7 @@ FUNCTIONS = frozenset(
 )
 _ALIASES = {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "Re": "re", "Im": "im", "arsinh": "arcsinh", "tg": "tan", "ctg": "cot",
+    "arctg": "arctan", "arcctg": "arccot",
     "ceil": "ceiling", "sign": "sgn",
 }  # fmt: skip
 _CONSTANTS = {"pi": "pi", "infty": "oo", "oo": "oo", "infinity": "oo", "inf": "oo", "imath": "i"}

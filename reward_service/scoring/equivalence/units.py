@@ -13,21 +13,28 @@ _UNIT_NAMES = {
     "second": "second", "sec": "second", "s": "second", "kilogram": "kg", "gram": "g", "liter": "l", "litre": "l",
     "mile": "mile", "mi": "mile",
     "cent": "cent", "pound": "pound", "lb": "pound", "square unit": "unit", "cubic unit": "unit", "sq unit": "unit", "unit": "unit",
-    "radian": "radian", "rad": "radian", "mile/hour": "mph", "mi/h": "mph", "mi/hr": "mph", "mile/hr": "mph",
-    "kmh": "km/hour", "kph": "km/hour",
-    "m/second": "m/s", "km/h": "km/hour", "mile/second": "mile/s",
+    "radian": "radian", "rad": "radian", "kph": "km/hour",
+    "kmh": "km/hour",
+    "mph": "mile/hour",
+    "degree celsius": "degree c", "degrees celsius": "degree c", "degree centigrade": "degree c", "degree fahrenheit": "degree f",
+    "coulomb": "c", "newton": "n", "joule": "j", "watt": "w", "volt": "v", "ampere": "a", "amp": "a", "kelvin": "k", "pascal": "pa",
+    "hertz": "hz", "mole": "mol", "tesla": "t", "farad": "f", "electronvolt": "ev", "electron volt": "ev", "kilojoule": "kj",
+    "kilowatt": "kw", "milligram": "mg", "milliliter": "ml", "millilitre": "ml", "nanometer": "nm", "nanometre": "nm",
+    "micrometer": "microm", "micron": "microm", "kilohm": "kohm", "kiloohm": "kohm", "yd": "yard", "oz": "ounce", "lbs": "pound",
 }  # fmt: skip
+_MEGA = re.compile(r"\bM(?=(?:W|Pa|J|eV|Hz|V|N|ohm)\b)")
 _SQUARE = re.compile(r"\b(?:square|sq\.?) (\w+)")
 _CUBIC = re.compile(r"\b(?:cubic|cu\.?) (\w+)")
 
 
 def unit_name(words: str) -> str:
     """One name for a unit however it is written: `Centimeters` is `cm`, `sq cm` is `cm^2`."""
-    words = " ".join(words.casefold().replace(".", " ").replace(" per ", "/").split()).strip()
+    words = " ".join(_MEGA.sub("mega", words).casefold().replace(".", " ").replace(" per ", "/").split()).strip()
     words = words.replace(" / ", "/")
+    if "/(" in words:
+        words = words.replace("(", "").replace(")", "")
     if "/" in words and words not in _UNIT_NAMES:
-        quotient = "/".join(unit_name(part) if "/" not in part else part for part in words.split("/"))
-        return _UNIT_NAMES.get(quotient, quotient)
+        return "/".join(_side(part) for part in words.split("/"))
     for pattern, power in ((_SQUARE, "^2"), (_CUBIC, "^3")):
         match = pattern.fullmatch(words)
         if match:
@@ -37,6 +44,19 @@ def unit_name(words: str) -> str:
     return _UNIT_NAMES.get(words, _UNIT_NAMES.get(single, single))
 
 
+def _side(words: str) -> str:
+    """One side of a quotient of units: `s s` is `second^2`, as is `s^2`."""
+    base, _, power = words.partition("^")
+    names = base.split()
+    if len(names) > 1 and len(names[0]) <= _SYMBOL_CHARS:
+        counts = {name: [unit_name(each) for each in names].count(name) for name in sorted(map(unit_name, names))}
+        return " ".join(f"{name}^{count}" if count > 1 else name for name, count in counts.items()) + (f"^{power}" if power else "")
+    if len(names) > 1 and len(set(names)) == 1:
+        return f"{unit_name(names[0])}^{len(names)}"
+    return unit_name(base.strip()) + (f"^{power}" if power else "")
+
+
+_SYMBOL_CHARS = 3  # of the longest symbol that units are multiplied by: longer ones are words, as `light year`
 _SAYS_MORE = (
     "not? or and if is are otherwise none any all except only than least most more less up about maybe to negative one two three four five "
     "six seven eight nine ten eleven twelve (?:thir|four|fif|six|seven|eigh|nine)teen twenty thirty forty fifty sixty seventy eighty "

@@ -24,7 +24,7 @@ def rows(name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in table]
 
 
-PAIRS = [*rows("math.jsonl"), *rows("math_notations.jsonl"), *rows("math_adversarial.jsonl")]
+PAIRS = [row for name in ("", "_notations", "_adversarial", "_reviewed") for row in rows(f"math{name}.jsonl")]
 REFERENCES = rows("math_references.jsonl")
 BOMBS = rows("math_bombs.jsonl")
 

@@ -31,7 +31,7 @@ from reward_service.scoring.equivalence.units import unit_name
         ("25_6", ["25_6"]),
         ("x_{12}'", ["x_12'"]),
         (r"\text{not even}", ['"not even"']),
-        ("the word and more", ['"word and more"']),
+        ("the word and more", ['"word, more"']),
         (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", ["[1, 2; 3, 4]"]),
         (r"A \cup B", [r"A \cup B"]),
         ("1:2", ["1:2"]),
