@@ -226,6 +226,14 @@ def set_fields(target: Any, fields: list[Any]) -> None:
         object.__setattr__(target, name, fields[at + 1])
 
 
+def raised_again(kind: type[Exception], args: list[Any]) -> Exception:
+    """An exception with these arguments, also of a class whose `__init__` takes others."""
+    try:
+        return kind(*args)
+    except TypeError:
+        return kind.__new__(kind, *args)
+
+
 def _array(form: str, shape: tuple[int, ...], data: bytes) -> Any:
     numpy = __import__("numpy")
     if form[:1] not in "<>|=" or form[1:2] not in "biufcSU" or not form[2:].isdigit():

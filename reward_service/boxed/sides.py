@@ -20,10 +20,11 @@ from typing import Any
 
 from reward_service.boxed.channel import ANSWER_BYTES, FRAME_BYTES, Broken, Channel
 from reward_service.boxed.mirrors import MIRRORS, can_change, mirror, mirrored_base, mirrored_content, mirrored_flags, reflect
-from reward_service.boxed.reading import Reader, content_of, fields_of, replace_content, same_content, set_fields
+from reward_service.boxed.reading import Reader, content_of, fields_of, raised_again, replace_content, same_content, set_fields
 from reward_service.boxed.remotes import OPERATORS, UNARY, capabilities, is_theirs, number_of, stand_in
 from reward_service.boxed.values import BASES, Refused, Writer, items_of
 
+_TOLD_FIELDS = (int, float, bool, str, type(None))  # of an exception: it tells no more than these
 TEXT_CHARACTERS = 1000  # of an exception's argument
 
 _LIBRARY = frozenset(
@@ -210,7 +211,7 @@ class Peer:
         if self.side == "A" and act not in ("iter", "next", "len", "item") and not (act == "get" and self._shown(item, args[0])):
             raise AttributeError(act)
         if act == "exit":
-            error = None if args[0] is None else self._exception((args[0], (), ""))
+            error = None if args[0] is None else self._exception((args[0], (), {}))
             return bool(item.__exit__(type(error) if error else None, error, None))
         return _ACTS[act](item, *args)
 
@@ -235,19 +236,18 @@ class Peer:
 
     def _described(self, error: Exception) -> tuple[Any, ...]:
         args = [item if type(item) in (int, float, bool, type(None)) else str(item)[:TEXT_CHARACTERS] for item in error.args]
-        return (self.kinds_of(error), args, type(error).__name__)
+        return (self.kinds_of(error), args, {name: item for name, item in vars(error).items() if type(item) in _TOLD_FIELDS})
 
     def _exception(self, described: Any) -> Exception:
         """The exception that the other side's is here: of the nearest kind that both sides know."""
         try:
-            kinds, args, _ = described
+            kinds, args, fields = described
             for known in kinds:
                 kind = self._kinds.get(known) or self.classes.get(known) or getattr(builtins, str(known), None)
                 if isinstance(kind, type) and issubclass(kind, Exception):
-                    try:
-                        return kind(*args)
-                    except TypeError:
-                        continue
+                    made = raised_again(kind, args)
+                    vars(made).update({name: item for name, item in dict(fields).items() if type(item) in _TOLD_FIELDS})
+                    return made
         except (TypeError, ValueError):
             pass
         return RuntimeError(f"the program raised {described!r}"[:TEXT_CHARACTERS])
