@@ -53,6 +53,20 @@ HOSTILE_PIECES = (
     "α ",
     "\u200b",
     "가나 ",
+    "漢字漢字漢字漢字。",
+    "`漢`",
+    "$the$ ",
+    '"the le" ',
+    "a\u0301",
+    "\u0301\u0323",
+    "le the and la de of. ",
+    "的 the of 一 ",
+    "The Of It ",
+    "水 (a) ",
+    "```\nthe train is\n```\n",
+    "x = 1 # le the of\n",
+    "https://a ",
+    "[{(",
 )
 
 
@@ -120,11 +134,15 @@ def measure(workload: Workload, rounds: int) -> dict[str, float]:
 
 def slowest() -> tuple[float, str]:
     found = []
-    for piece in HOSTILE_PIECES:
-        text = piece * (HOSTILE // len(piece))
+    draw = random.Random(0)
+    mixtures = ["".join(draw.choices(HOSTILE_PIECES, k=HOSTILE // 12)) for _ in range(3)]
+    for piece in (*HOSTILE_PIECES, *mixtures):
+        text = (piece * (HOSTILE // len(piece) + 1))[:HOSTILE]
         for prompt in (
             "How many hours does the train need for the whole way to the coast?",
             "一列火车早上八点从城里出发，三个小时以后到达海边。",
+            "列車は朝の八時に町を出て、三時間後に海岸に着きます。",
+            "Un train quitte la ville à huit heures et arrive sur la côte après trois heures.",
         ):
             started = time.process_time()
             judge_language("refined", prompt, text, "240", None)
@@ -162,7 +180,7 @@ def main() -> None:
         per_second = f"   {len(workload.conversations) / seconds['refined']:.0f} conversations/s" if len(workload.conversations) > 1 else ""
         print(f"{workload.name:22} {row}   {ratios[-1]:.2f}{per_second}")
     worst, piece = slowest()
-    print(f"slowest hostile input of {HOSTILE:,} characters: {worst * 1e3:.0f} ms ({piece!r} again and again)")
+    print(f"slowest hostile input of {HOSTILE:,} characters: {worst * 1e3:.0f} ms ({piece[:40]!r} again and again)")
     print(f"ratio: language {statistics.median(ratios):.2f} (1.0 = raw fastText on the same texts)")
 
 

@@ -36,7 +36,7 @@ HAN_SENTENCE = 24  # weighted letters; a Japanese sentence of so many has kana
 MENTION = 20  # characters of a foreign word with its meaning beside it
 MENTIONED_SHARE = 0.5  # of a part that such words, names and quotations may be
 EXAMINED_RUNS = 500  # of another script in a part; what comes after them counts as one passage
-EXAMINED_STRETCHES = 250  # and so many stretches and sentences are classified; of those after them, function words alone count
+EXAMINED_STRETCHES = 150  # and so many stretches and sentences are classified; of those after them, function words alone count
 NAME_WORDS = 4
 NAME_CHARACTERS = 4  # of a name in Han, kana or Hangul
 
@@ -66,6 +66,7 @@ _QUOTED = re.compile(  # a stretch may end before the closing mark
     + "|\\*[^*\\s][^*\n]{0,58}\\*)"
 )
 _ANY_FUNCTION_WORD: frozenset[str] = frozenset().union(*FUNCTION_WORDS.values())
+_MAY_QUOTE = re.compile("[\"'“„«‘*]")
 _LATIN_LANGUAGES = [language for language in FUNCTION_WORDS if "latin" in scripts_of(language)]
 
 
@@ -318,7 +319,7 @@ def _other_stretches(text: str, reference: str, exempt: _Exemptions, guess: Gues
         if examined == EXAMINED_STRETCHES:
             guess = _no_guess
         found = _other_language(words, lowered, reference, telling, guess)
-        if found is not None and (rest := _without_quotations(content, exempt)) != content:
+        if found is not None and _MAY_QUOTE.search(content) and (rest := _without_quotations(content, exempt)) != content:
             words = words_of(rest)
             found = _other_language(words, [word.lower() for word in words], reference, telling, guess)
         if found is not None:
@@ -336,7 +337,7 @@ def _other_language(words: list[str], lowered: list[str], reference: str, tellin
     strange = telling & distinct
     if len(strange) < 2:
         return None
-    other = max(FUNCTION_WORDS, key=lambda language: len(strange & FUNCTION_WORDS[language]))
+    other = _language_of_most(strange)
     telltale = strange & FUNCTION_WORDS[other]
     if len(telltale) < 2:
         return None
@@ -345,6 +346,21 @@ def _other_language(words: list[str], lowered: list[str], reference: str, tellin
         if found is not None:
             return weight_of("".join(words)), Kind.STRETCH, found
     return sum(len(word) for word in lowered if word in telltale), Kind.WORDS, other
+
+
+@functools.cache
+def _languages_of_words() -> Mapping[str, tuple[str, ...]]:
+    return {word: tuple(language for language, words in FUNCTION_WORDS.items() if word in words) for word in _ANY_FUNCTION_WORD}
+
+
+def _language_of_most(words: Set[str]) -> str:
+    """The language that has most of these function words; of several, the first in the order of the lists."""
+    counts: dict[str, int] = {}
+    for word in words:
+        for language in _languages_of_words()[word]:
+            counts[language] = counts.get(language, 0) + 1
+    most = max(counts.values())
+    return next(language for language in FUNCTION_WORDS if counts.get(language) == most)
 
 
 def _without_quotations(content: str, exempt: _Exemptions) -> str:
