@@ -58,7 +58,7 @@ def test_bombs_end_in_milliseconds_on_both_sides(row: dict[str, Any]) -> None:
     assert not equal("5", text)
     assert not equal(r"x + \sqrt{2}", text)
     prepare_gold(text)
-    assert time.process_time() - start_s < 0.25
+    assert time.process_time() - start_s < 2.5  # a bomb would take minutes
 
 
 def test_any_of_several_references_is_enough() -> None:
