@@ -22,6 +22,7 @@ PROSE_SHARE = 0.5  # and so many more in words of another language,
 PURE = 0.6  # of all that was removed: a program has strings and comments, but is not made of them
 DISTINCT_WORDS = 8  # function words that are no words of programs
 _COMMENT = re.compile(r"(?:^|(?<=[ \t]))(?:#|//|--|%|/\*)[^\n]*", re.MULTILINE)
+_LINE_COMMENT = re.compile(r'"""[^"]*"""|^[ \t]*(?:#(?!#)|//|/\*)[^\n]*|(?<=[;{})][ \t])[ \t]*(?:#|//)[^\n]*', re.MULTILINE)
 _MARKUP = frozenset({"http", "https", "www", "begin", "end", "text", "mathrm", "textbf"})
 _SOMETHING = re.compile(r"\w")
 _DOCUMENTATION = re.compile(r'"""[^"]*"""')
@@ -55,6 +56,19 @@ def hidden_language(removed: Iterable[str], letters: int, reference: str, known:
         return None
     guesses = guess(" ".join(prose)[:CLASSIFIED_CHARACTERS])
     return other if max(guesses, key=guesses.__getitem__, default=reference) != reference else None
+
+
+def without_comments(text: str) -> tuple[str, list[str]]:
+    """A text with spaces in place of what would be comments if it held a program without a fence, and these."""
+    if "#" not in text and "//" not in text and '"""' not in text:
+        return text, []
+    comments: list[str] = []
+
+    def blank(comment: re.Match[str]) -> str:
+        comments.append(comment.group())
+        return " " * len(comment.group())
+
+    return _LINE_COMMENT.sub(blank, text), comments
 
 
 def _uncommented(block: str) -> str:

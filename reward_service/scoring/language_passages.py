@@ -237,7 +237,9 @@ def _latin_runs(text: str, exempt: _Exemptions) -> Iterator[Passage]:
         words = [word for word in _LATIN_WORD.findall(run.group()) if len(word) > 1 and word.isalpha() and not _is_identifier(word)]
         if len(words) < LATIN_WORDS or _is_title(words):
             continue
-        if len(words) < LATIN_TERMS and not any(word.lower() in _ANY_FUNCTION_WORD for word in words):
+        telling = len(_ANY_FUNCTION_WORD.intersection(map(str.lower, words)) - KEYWORDS)
+        is_code = telling < LATIN_TITLE and len(_CODE.findall(run.group())) > CODE_SHARE * len(run.group())
+        if is_code or (len(words) < LATIN_TERMS and not telling):
             continue
         if not exempt.hold(run.start(), run.end(), words):
             yield Passage(run.start(), run.end(), sum(map(len, words)), Kind.SCRIPT)

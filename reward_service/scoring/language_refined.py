@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from reward_service.records import Json, LanguageFinding
 from reward_service.scoring.function_words import FUNCTION_WORDS
 from reward_service.scoring.language import Detection, base_language
-from reward_service.scoring.language_hidden import hidden_language
+from reward_service.scoring.language_hidden import hidden_language, without_comments
 from reward_service.scoring.language_passages import SHORT_PART, Guess, Kind, Known, Part, Passage, find_passages, words_of
 from reward_service.scoring.prose import Prose, find_prose
 from reward_service.scoring.scripts import letters_in, script_of, scripts_of, weight_of
@@ -221,8 +221,9 @@ def _reference(prompt: PromptReading, parts: Mapping[str, _Reading], wanted: str
 
 
 def _judged(reading: _Reading, reference: str, known: Known, guess: Guess, opinion: Guess | None) -> _Reading:
-    found = tuple(find_passages(reading.part, reference, known, guess))
-    code = [reading.part.text[passage.start : passage.end] for passage in found if passage.kind is Kind.CODE]
+    text, code = without_comments(reading.part.text)
+    found = tuple(find_passages(Part(text, reading.part.letters), reference, known, guess))
+    code += [text[passage.start : passage.end] for passage in found if passage.kind is Kind.CODE]
     hidden = hidden_language([*reading.prose.removed(), *code], reading.part.letters, reference, known, guess)
     guesses = reading.guesses
     if opinion is not None and LEAST_OPINION <= reading.part.letters < MOST_OPINION:

@@ -20,7 +20,7 @@ CorrectnessRule = Literal["all", "fraction"]
 LanguageRule = Literal["refined", "literal"]
 
 RULES_VERSION = 1  # of the split, the gate, both extractions, the length term and compose: raise it with any change of a reward
-LANGUAGE_RULE_VERSIONS: Mapping[str, str] = {"literal": "literal-1", "refined": "refined-2"}  # what decides under each name today
+LANGUAGE_RULE_VERSIONS: Mapping[str, str] = {"literal": "literal-1", "refined": "refined-3"}  # what decides under each name today
 
 MAX_WEIGHT = 100.0
 MAX_TAG_LENGTH = 64
