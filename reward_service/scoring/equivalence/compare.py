@@ -34,6 +34,7 @@ from reward_service.scoring.equivalence.forms import (
     SetOperation,
     Sum,
     Value,
+    Variable,
     Words,
     render,
 )
@@ -143,6 +144,10 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
         return Finding(False, f"limit:{answer.limit or gold.limit}")
     if gold.text == answer.text and answer.words:
         return Finding(True, "identical")
+    if len(gold.forms) == len(answer.forms) == 1 and in_force() == _DEFAULTS:
+        finding = _plain_numbers(gold.forms[0], answer.forms[0])
+        if finding is not None:
+            return finding
     wordy = any(isinstance(form, Words) for form in (*gold.forms, *answer.forms))
     if wordy and gold.words == answer.words and any(char.isalnum() for char in answer.words):
         return Finding(True, "words")
@@ -159,6 +164,25 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
     if _for_second_opinion(gold.latex, answer.latex) and second_opinion.math_verify_agrees(gold.latex, answer.latex):
         return Finding(True, "math_verify")
     return finding
+
+
+def _plain_numbers(gold: Form, answer: Form) -> Finding | None:
+    """What most pairs are: two numbers, one of them with a unit or under a letter perhaps."""
+    if type(answer) is Relation and answer.operators == _EQUALS and type(gold) is Value and not gold.unit:
+        name, value = answer.sides
+        if type(name) is Value and type(name.expression) is Variable and not name.unit and type(value) is Value and not value.unit:
+            answer = value
+    if type(gold) is not Value or type(answer) is not Value:
+        return None
+    if type(gold.expression) is not Number or type(answer.expression) is not Number:
+        return None
+    if gold.unit != answer.unit and ((gold.unit and answer.unit) or gold.unit in _CONVERTED or answer.unit in _CONVERTED):
+        return None
+    return same_expressions(gold.expression, answer.expression)
+
+
+_EQUALS = ("=",)
+_CONVERTED = frozenset({"%", "degree"})  # units that may change the number
 
 
 def _by_choice(gold: Reading, gold_form: Form, answer: Form) -> Finding | None:

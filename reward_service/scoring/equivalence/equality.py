@@ -11,6 +11,7 @@ from reward_service.scoring.equivalence.expressions import MINUS_ONE
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum
 from reward_service.scoring.equivalence.limits import MAX_TOWER
 from reward_service.scoring.equivalence.polynomials import same_polynomials
+from reward_service.scoring.equivalence.sparse import same_sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,13 @@ def same_expressions(gold: Expression, answer: Expression) -> Finding:
         if gold.value == answer.value:
             return Finding(True, "exact")
         return Finding(False, "exact", _witness((gold.value, answer.value)))
+    same = same_sums(gold, answer) if type(gold) is Sum and type(answer) is Sum else None
+    if same is not None:
+        return Finding(True, "exact") if same else Finding(False, "exact", quick.certainly_different(gold, answer)[1])
+    return _beyond_sums(gold, answer)
+
+
+def _beyond_sums(gold: Expression, answer: Expression) -> Finding:
     if _has_infinity(gold) or _has_infinity(answer):
         signs = [_infinity_sign(side) for side in (gold, answer)]
         return Finding(None not in signs and signs[0] == signs[1], "infinity")

@@ -54,10 +54,12 @@ def check_text(text: str) -> None:
         raise LimitExceeded("max_chars")
     if text.count("^") > MAX_POWER_SIGNS:
         raise LimitExceeded("max_power_signs")
-    if _DIGITS.search(text):
+    if len(text) > MAX_DIGITS and _DIGITS.search(text):
         raise LimitExceeded("max_digits")
-    if _POSTFIX.search(text):
+    if ("!" in text or "'" in text) and _POSTFIX.search(text):
         raise LimitExceeded("max_postfix_run")
+    if sum(map(text.count, _OPENING)) <= MAX_NESTING:
+        return
     depth = deepest = 0
     for char in text:
         if char in _OPENING:

@@ -150,7 +150,9 @@ _EDGES = " .,;:"
 
 def normalize(text: str) -> str:
     """The same answer in one notation. Idempotent but for its work on edges."""
-    text = _without_markdown(_SPACES.sub(" ", text.translate(_CHARS)).strip())
+    text = text if text.isascii() and text.isprintable() else text.translate(_CHARS)
+    text = (_SPACES.sub(" ", text) if "  " in text else text).strip()
+    text = _without_markdown(text) if text[:1] in _MARKDOWN_SIGNS else text
     if not text.isascii():
         text = _FULL_WIDTH.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
         text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}", text)
@@ -178,8 +180,9 @@ def _ruled(text: str) -> str:
     """The text after all rules; what is written in the grammar's own notation meets only those that need no backslash."""
     rules = _PLAIN_RULES
     if "\\" in text:
-        for written, meant in _DELIMITERS:
-            text = text.replace(written, meant)
+        if "\\left" in text or "\\right" in text or "frac" in text:
+            for written, meant in _DELIMITERS:
+                text = text.replace(written, meant)
         rules = _PLAIN_RULES if _SIMPLE.fullmatch(text) and "{\\frac" not in text and "{\\text" not in text else _RULES
     for needles, pattern, replacement in rules:
         for needle in needles:
@@ -202,6 +205,7 @@ def _with_row_ends(text: str) -> str:
 
 
 _MARKDOWN = ("**", "__", "`", "*")
+_MARKDOWN_SIGNS = ("*", "_", "`")
 
 
 def _without_markdown(text: str) -> str:

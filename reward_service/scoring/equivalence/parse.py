@@ -35,6 +35,7 @@ from reward_service.scoring.equivalence.matrices import holds_matrix, read_matri
 from reward_service.scoring.equivalence.normalize import normalize, plain_words
 from reward_service.scoring.equivalence.quantities import read_quantity
 from reward_service.scoring.equivalence.relations import named_values
+from reward_service.scoring.equivalence.sparse import read_plainly
 from reward_service.scoring.equivalence.tokens import KNOWN_WORDS, MAX_LETTERS, NotMath, Token, closes_last, split, tokenize
 from reward_service.scoring.equivalence.units import is_unit_word, scaled, unit_name
 
@@ -70,6 +71,12 @@ def read_answer(text: str) -> Reading:
     plain = _plain_number(text)
     if plain is not None:
         return plain
+    form = read_plainly(text)
+    return Reading(text, plain_words(text), (form,)) if form is not None else read_fully(text)
+
+
+def read_fully(text: str) -> Reading:
+    """All readings by the grammar, without the short cuts for what most answers are."""
     try:
         check_text(text)
         normalized = normalize(text)
@@ -257,12 +264,14 @@ def _item(tokens: Sequence[Token]) -> Form:
             return Value(number_of(tokens[0].text))
         if len(tokens) == 2 and tokens[0] == ("op", "-"):
             return Value(Number(-number_of(tokens[1].text).value))
-    parts, mods = split(tokens, _is_mod)
-    if len(mods) == 1:
-        return _congruence(parts[0], parts[1])
-    sides, operators = split(tokens, _is_relation)
+    kinds = {token.kind for token in tokens}
+    if "mod" in kinds:
+        parts, mods = split(tokens, _is_mod)
+        if len(mods) == 1:
+            return _congruence(parts[0], parts[1])
+    sides, operators = split(tokens, _is_relation) if "relation" in kinds else ([tokens], [])
     if len(sides) == 1:
-        return _side(tokens)
+        return _side(tokens) if "setop" in kinds else _unit(tokens)
     names = tuple(operator.text for operator in operators)
     return Relation((_named_side(sides[0], names), *(_side(side) for side in sides[1:])), names)
 
@@ -286,21 +295,30 @@ def _side(tokens: Sequence[Token]) -> Form:
     return SetOperation(operators[0].text, tuple(_unit(part) for part in parts))
 
 
+_TEXT_ALONE = {"text"}
+_COLON = Token("op", ":")
+
+
+def _is_colon(token: Token) -> bool:
+    return token == _COLON
+
+
 def _unit(tokens: Sequence[Token]) -> Form:
     if not tokens:
         raise NotMath("nothing")
     if len(tokens) == 1 and tokens[0].kind == "named":
         return Named(tokens[0].text)
-    if all(token.kind == "text" for token in tokens):
+    kinds = {token.kind for token in tokens}
+    if kinds == _TEXT_ALONE:
         return Words(plain_words(" ".join(token.text for token in tokens)))
-    if holds_matrix(tokens):
+    if "end" in kinds and holds_matrix(tokens):
         return read_matrix(tokens)
-    if any(token.kind == "pm" for token in tokens):
+    if "pm" in kinds:
         return _plus_minus(tokens)
     collection = _bracketed(tokens)
     if collection is not None:
         return collection
-    ratio, cuts = split(tokens, lambda token: token == ("op", ":"))
+    ratio, cuts = split(tokens, _is_colon) if _COLON in tokens else ([], [])
     if cuts:
         return Collection("ratio", tuple(read_quantity(part) for part in ratio))
     return read_quantity(tokens)
