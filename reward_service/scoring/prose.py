@@ -22,7 +22,8 @@ from itertools import accumulate
 
 _FENCE = re.compile(r"^ {0,3}(?P<marks>`{3,}|~{3,})(?P<info>[^\n]*)", re.MULTILINE)
 _OPENING = re.compile(
-    r"``*"
+    r"`[^`\n]{1,60}`"  # most inline code, at once
+    r"|``*"
     r"|\$[^\s$`\\](?:[^\n$`\\]{0,30}[^\s$`\\])?\$(?![0-9])"  # most inline formulas, at once
     r"|\$\$|\$(?=\S)"
     r"|\\begin\{[A-Za-z]{1,30}\*?\}|\\[(\[]|\\[A-Za-z]+|\\[^A-Za-z(\[](?:\\[^A-Za-z(\[])*"
@@ -41,7 +42,7 @@ _NO_WIDTH = (
 _STYLE = "\u24b6-\u24e9\u2f00-\u2fd5\uff21-\uff3a\uff41-\uff5a\U0001d400-\U0001d7cb\U0001f130-\U0001f149"
 _MARKS = "\u0300-\u034e\u0350-\u036f"
 _UNUSUAL = re.compile(f"[{_NO_WIDTH}{_STYLE}{_MARKS}]")
-_MARKED = re.compile(f"(?P<letter>[^\\W\\d_]?)(?P<marks>[{_MARKS}]+)")
+_MARKED = re.compile(f"([{_MARKS}]+)")
 _INVISIBLE = re.compile(f"[{_NO_WIDTH}]+")
 _STYLED = re.compile(f"[{_STYLE}]+")
 _CLOSING = {r"\(": r"\)", r"\[": r"\]"}
@@ -95,13 +96,19 @@ def _visible(text: str) -> str:
     if text.isascii() or not _UNUSUAL.search(text):
         return text
     text = _INVISIBLE.sub("", text)
-    text = _MARKED.sub(_composed, text)
+    text = _composed(text)
     return _STYLED.sub(lambda styled: unicodedata.normalize("NFKC", styled.group()), text)
 
 
-def _composed(marked: re.Match[str]) -> str:
-    """One character for a letter with its marks; to sort thousands of marks would take quadratic time."""
-    return unicodedata.normalize("NFC", marked["letter"] + marked["marks"][:_MOST_MARKS])[:1] if marked["letter"] else ""
+def _composed(text: str) -> str:
+    """One character for a letter with its marks, of which it takes the first few: to sort thousands of them would take quadratic time."""
+    pieces = _MARKED.split(text)
+    for index in range(1, len(pieces), 2):
+        before, marks = pieces[index - 1], pieces[index]
+        if before[-1:].isalpha():
+            pieces[index - 1] = before[:-1] + unicodedata.normalize("NFC", before[-1] + marks[:_MOST_MARKS])[:1]
+        pieces[index] = ""
+    return "".join(pieces)
 
 
 def _fenced_blocks(text: str) -> list[tuple[int, int]]:
@@ -165,6 +172,8 @@ class _Scan:
                 return after
             case "$":
                 return self._end_of_dollars(mark, after, end)
+            case "`" if mark[1:2] not in ("", "`"):
+                return after
             case "`":
                 return self._end_of_code(mark, after, end)
             case "\\":
