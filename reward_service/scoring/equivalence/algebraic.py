@@ -27,6 +27,9 @@ class _Bound:
     lower: float
 
 
+_MAX_POWER = 10**12  # beyond, the bound has too many digits whatever the base
+
+
 class _NotAlgebraic(Exception):
     """The expression holds more than rationals, roots and `i`."""
 
@@ -75,7 +78,7 @@ class _Reader:
         return _Bound(upper, lower)
 
     def _power(self, expression: Expression, base: _Bound, exponent: Fraction) -> _Bound:
-        if exponent.denominator > _MAX_ROOT:
+        if exponent.denominator > _MAX_ROOT or abs(exponent.numerator) > _MAX_POWER:
             raise _NotAlgebraic
         if exponent.denominator > 1:
             self.roots[expression] = exponent.denominator

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
-from reward_service.scoring.equivalence.limits import MAX_DEPTH, MAX_DIGITS, MAX_POSTFIX_RUN, MAX_TOKENS, check_count
+from reward_service.scoring.equivalence.limits import MAX_DEPTH, MAX_DIGITS, MAX_NUMERAL_CHARS, MAX_POSTFIX_RUN, MAX_TOKENS, check_count
 from reward_service.scoring.equivalence.tokens import NotMath, Token
 
 MINUS_ONE = Number(Fraction(-1))
@@ -51,6 +51,7 @@ def _letters(token: Token) -> Sequence[str]:
 @functools.lru_cache(maxsize=4096)
 def number_of(digits: str) -> Number:
     """The exact value of a decimal numeral."""
+    check_count(len(digits), MAX_NUMERAL_CHARS, "max_digits")
     if digits.isdigit() and digits.isascii():
         return Number(Fraction(int(digits)))
     mantissa, _, exponent = digits.lower().partition("e")

@@ -11,6 +11,7 @@ MAX_CHARS = 4_000  # of one answer or reference
 MAX_NESTING = 40  # of brackets of all kinds; also bounds the parser's recursion
 MAX_DEPTH = 60  # of what the parser reads inside one another, brackets or not: `\sqrt\sqrt\sqrt 2`
 MAX_DIGITS = 300  # of one number as written
+MAX_NUMERAL_CHARS = 2 * MAX_DIGITS + 2  # digits before and behind the point; superscripts are digits only once they are normalised
 MAX_TOKENS = 1_500
 MAX_ITEMS = 200  # of one tuple, list, set or matrix
 MAX_POWER_SIGNS = 80
