@@ -97,7 +97,8 @@ def _decide(named: _Named, reference: str, letter: str, choices: list[str]) -> t
     loose = _LOOSE.fullmatch(named.text)
     if loose and loose["letter"] in string.ascii_uppercase[: len(choices)] and not _same_words(named.text, choices):
         # `D = 12` must not be read as the text 12 where that is C.
-        return loose["letter"] == letter and string.ascii_uppercase.index(letter) in _matching(loose["text"], choices), "letter_and_text"
+        said = loose["text"][1:-1] if loose["text"].startswith("(") and loose["text"].endswith(")") else loose["text"]
+        return loose["letter"] == letter and string.ascii_uppercase.index(letter) in _matching(said, choices), "letter_and_text"
     return string.ascii_uppercase.index(letter) in _matching(named.text, choices), "text"
 
 

@@ -36,6 +36,7 @@ _CHARS = str.maketrans(
         "\u20ac": r"\text{euro}", "\u00a3": r"\text{pound}",
     }
 )  # fmt: skip
+_RADICALS = re.compile("([\u221a\u221b\u221c]) ?([0-9]+(?:\\.[0-9]+)?)")  # the sign stands for the whole number, unlike `\sqrt 13`
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _FULL_WIDTH = re.compile("[\uff01-\uff5e\U0001d400-\U0001d7ff]")
@@ -150,7 +151,8 @@ _EDGES = " .,;:"
 
 def normalize(text: str) -> str:
     """The same answer in one notation. Idempotent but for its work on edges."""
-    text = text if text.isascii() and text.isprintable() else text.translate(_CHARS)
+    if not (text.isascii() and text.isprintable()):
+        text = _RADICALS.sub(r"\1{\2}", text).translate(_CHARS)
     text = (_SPACES.sub(" ", text) if "  " in text else text).strip()
     text = _without_markdown(text) if text[:1] in _MARKDOWN_SIGNS else text
     if not text.isascii():
