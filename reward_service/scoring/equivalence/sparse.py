@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from reward_service.scoring.equivalence.expressions import MINUS_ONE, number_of
-from reward_service.scoring.equivalence.forms import Collection, Expression, Form, Number, Power, Product, Sum, Value, Variable
+from reward_service.scoring.equivalence.expressions import HALF, MINUS_ONE, number_of
+from reward_service.scoring.equivalence.forms import Collection, Constant, Expression, Form, Number, Power, Product, Sum, Value, Variable
 
 _MAX_CHARS = 600
 _MAX_POWERS = 80
@@ -19,6 +19,7 @@ _TERM = re.compile(
 )
 _POWER = re.compile(_FACTOR)
 _NUMBERS = re.compile(r"-?[0-9]{1,15}(?:, -?[0-9]{1,15}){1,199}")
+_MULTIPLE = re.compile(r"(?P<number>[0-9]{1,15})?\\(?:sqrt\{(?P<radicand>[0-9]{1,15})\}|pi)")
 _Monomial = tuple[tuple[str, int], ...]
 _Polynomial = dict[_Monomial, int | Fraction]
 
@@ -28,9 +29,12 @@ def read_plainly(text: str) -> Form | None:
     if len(text) > _MAX_CHARS:
         return None
     if ", " in text:
-        if not _NUMBERS.fullmatch(text):
+        inside, kind = (text[1:-1], "tuple") if text[:1] == "(" and text[-1] == ")" else (text, "list")
+        if not _NUMBERS.fullmatch(inside):
             return None
-        return Collection("list", tuple(Value(Number(Fraction(int(number)))) for number in text.split(", ")))
+        return Collection(kind, tuple(Value(Number(Fraction(int(number)))) for number in inside.split(", ")))
+    if "\\" in text:
+        return _multiple(text)
     if "^" not in text or text.count("^") > _MAX_POWERS:
         return None
     terms: list[Expression] = []
@@ -42,6 +46,15 @@ def read_plainly(text: str) -> Form | None:
         at = found.end()
         terms.append(_term(found, bool(terms)))
     return Value(Sum(tuple(terms))) if len(terms) > 1 else None
+
+
+def _multiple(text: str) -> Form | None:
+    """`5\\sqrt{3}` and `5\\pi`, with a number before it or none."""
+    found = _MULTIPLE.fullmatch(text)
+    if found is None:
+        return None
+    last: Expression = Power(number_of(found["radicand"]), HALF) if found["radicand"] else Constant("pi")
+    return Value(Product((number_of(found["number"]), last)) if found["number"] else last)
 
 
 def _term(found: re.Match[str], later: bool) -> Expression:

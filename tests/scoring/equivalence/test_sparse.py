@@ -40,6 +40,13 @@ LISTS = st.lists(st.integers(-9999, 9999), min_size=2, max_size=9).map(lambda nu
 @example("x^12+1")
 @example("2xyz^2+1")
 @example("1, 234")
+@example("(1, 234)")
+@example("(1, -2, 3)")
+@example("1, 2)")
+@example(r"5\sqrt{3}")
+@example(r"\sqrt{12}")
+@example(r"12\pi")
+@example(r"\pi")
 @given(st.one_of(SUMS, LISTS, st.text("0123456789xy^+-, {}.", max_size=12)))
 def test_it_reads_what_the_grammar_reads(text: str) -> None:
     form = read_plainly(text)
@@ -50,7 +57,7 @@ def test_it_reads_what_the_grammar_reads(text: str) -> None:
         assert (full.latex, full.words) == (read_answer(text).latex, read_answer(text).words)
 
 
-@pytest.mark.parametrize("text", ["3x^2 - 5x + 7", "-x^{12}+y", "1, -2, 30"])
+@pytest.mark.parametrize("text", ["3x^2 - 5x + 7", "-x^{12}+y", "1, -2, 30", "(3, 4)", r"5\sqrt{3}", r"\pi"])
 def test_it_reads_the_commonest(text: str) -> None:
     assert read_plainly(text) is not None
 
