@@ -16,7 +16,6 @@ import select
 import signal
 import sys
 import time
-import types
 import warnings
 from _socket import socket
 
@@ -59,12 +58,11 @@ class Prepared:
         self.filters = {kind: system.Filter(seccomp.candidate_filter(machine, memory=kind[0], cpu=kind[1])) for kind in kinds}
         self.speed = accounting.Speed()
         self.loop = launch.Loop() if os.path.exists(launch.LIBRARY) else None
-        self.main: types.ModuleType | None = None
 
     def settle(self) -> None:
         """What is left to do once all modules are there; called by the frame that forks cells."""
         # below a program lie that frame's and those of start and serve, then run, _call and exec, or _compiled_turn, serve and the call
-        self.main = child.prepare_interpreter(child.frames() - 1 + 2 + 3)
+        child.prepare_interpreter(child.frames() - 1 + 2 + 3)
 
 
 class Cell:
@@ -172,7 +170,6 @@ class Cell:
         if "numpy" in sys.modules and b"random" in source:
             __import__("numpy.random")  # it is loaded when first used, which would be in every test
         sys.argv += self._program.arguments
-        self._program.main = self._prepared.main
         child.seed_random(seed)
         return None
 

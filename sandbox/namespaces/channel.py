@@ -25,7 +25,6 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self.ended = False
         self.peer_pid = 0
-        self.truncated = False  # descriptors were lost: there is no room for more of them
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._loop.add_reader(sock.fileno(), self._on_readable)
@@ -33,12 +32,11 @@ class Channel:
     def _on_readable(self) -> None:
         while True:
             try:
-                message, ancillary, flags, _ = self._socket.recvmsg(_MESSAGE_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+                message, ancillary, _, _ = self._socket.recvmsg(_MESSAGE_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 break
             except OSError:
-                message, ancillary, flags = b"", [], 0
-            self.truncated = self.truncated or bool(flags & socket.MSG_CTRUNC)
+                message, ancillary = b"", []
             if not message:
                 self.ended = True
                 self._loop.remove_reader(self._socket.fileno())

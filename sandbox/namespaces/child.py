@@ -22,7 +22,7 @@ KIND_PYTHON, KIND_NATIVE, KIND_COMPILE = "python", "native", "compile"
 NATIVE_PROGRAM = f"{mounts.PROGRAM_FOLDER}/main"
 PYTHON_PROGRAM = f"{mounts.PROGRAM_FOLDER}/main.py"
 _RLIMIT_SIGPENDING, _RLIMIT_MSGQUEUE = 11, 12  # the standard library does not name them
-_main = types.ModuleType("__main__")  # the program's own
+MAIN = types.ModuleType("__main__")  # the program's own
 _COMPILED = f"{mounts.WORKING_FOLDER}/main"
 
 
@@ -55,7 +55,7 @@ class Program:
     `data_bytes` is RLIMIT_DATA where no cgroup bounds memory, -1 for none.
     """
 
-    __slots__ = ("arguments", "code", "command", "data_bytes", "kind", "main")
+    __slots__ = ("arguments", "code", "command", "data_bytes", "kind")
 
     def __init__(self, kind: str, command: tuple[str, ...] = (), arguments: tuple[str, ...] = (), data_bytes: int = -1) -> None:
         self.kind = kind
@@ -63,7 +63,6 @@ class Program:
         self.arguments = arguments
         self.data_bytes = data_bytes
         self.code: types.CodeType | None = None
-        self.main: types.ModuleType | None = None
 
 
 def enter(request: Request, program: Program, descriptors: tuple[int, ...], ready: int, candidate_filter: system.Filter) -> None:
@@ -77,9 +76,8 @@ def run(program: Program) -> None:
     """Run the program in the box that this process has become; never returns."""
     if program.kind == KIND_PYTHON:
         assert program.code is not None
-        assert program.main is not None
         gc.enable()
-        leave(_call(program.code, program.main.__dict__))
+        leave(_call(program.code, MAIN.__dict__))
     elif program.kind == KIND_NATIVE:
         _execute(NATIVE_PROGRAM, program.arguments)
     else:
@@ -166,19 +164,18 @@ def _compile(command: tuple[str, ...]) -> None:
     os._exit(0)
 
 
-def prepare_interpreter(depth: int) -> types.ModuleType:
+def prepare_interpreter(depth: int) -> None:
     """Make this interpreter look as a program finds it, before anything is forked: a page written here is not copied in every test.
 
-    `depth` is how many frames of ours lie below the program's; a bare run starts at depth one. Returns the program's `__main__`.
+    `depth` is how many frames of ours lie below the program's; a bare run starts at depth one.
     """
     for name in [name for name in sys.modules if name.split(".", 1)[0] == "sandbox"]:
         del sys.modules[name]
-    _main.__dict__.update({"__file__": PYTHON_PROGRAM, "__builtins__": builtins, "__cached__": None, "__annotations__": {}})
-    sys.modules["__main__"] = _main
+    MAIN.__dict__.update({"__file__": PYTHON_PROGRAM, "__builtins__": builtins, "__cached__": None, "__annotations__": {}})
+    sys.modules["__main__"] = MAIN
     sys.argv = [PYTHON_PROGRAM]
     sys.path.insert(0, mounts.PROGRAM_FOLDER)
     sys.setrecursionlimit(1000 + depth)
-    return _main
 
 
 def seed_random(seed: int) -> None:
@@ -262,7 +259,7 @@ def _finish(status: int) -> int:
         if not _flush():
             status = status or 120  # the interpreter's own code for output that could not be written
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-        names = _main.__dict__
+        names = MAIN.__dict__
         for name in [name for name in names if not name.startswith("__")]:
             names[name] = None
         _flush()

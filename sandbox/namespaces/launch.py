@@ -115,8 +115,8 @@ class Loop:
             strings = _strings(arguments)
             plan.path, plan.arguments = arguments[0], strings
             self._kept = (*self._kept, strings)
-        elif program.code is not None and program.main is not None:
-            plan.code, plan.names, plan.finish = program.code, program.main.__dict__, child.finish
+        elif program.code is not None:
+            plan.code, plan.names, plan.finish = program.code, child.MAIN.__dict__, child.finish
 
     def serve(self, pending: bool = False) -> int:
         """Serve until one of the outcomes above; `pending`: run the message that was read last. Raises OSError."""
