@@ -6,6 +6,7 @@ job's way: moving a process in may take the kernel ten milliseconds.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -151,8 +152,7 @@ class Cgroups:
             path = f"{base}/{name}"
             cpu_path = path if files.version == 2 else _make_cpu_folder(name)
             try:
-                for folder in _neighbours(base):
-                    sweep(folder)
+                _sweep_around(base)
                 os.makedirs(path, exist_ok=True)
                 if files.version == 2:
                     with open(f"{path}/cgroup.subtree_control", "w") as file:
@@ -206,8 +206,7 @@ def _make_cpu_folder(name: str) -> str | None:
     if base is None:
         return None
     try:
-        for folder in _neighbours(base):
-            sweep(folder)
+        _sweep_around(base)
         os.makedirs(f"{base}/{name}", exist_ok=True)
     except OSError:
         return None
@@ -225,11 +224,19 @@ def _lock(folder: str) -> int:
     return descriptor
 
 
-def _neighbours(base: str) -> list[str]:
-    """Our own cgroup and those beside it: the service before us may have been in another session or scope."""
+def _sweep_around(base: str) -> None:
+    """Sweep our own cgroup and those beside it: the service before us may have been in another session or scope.
+
+    One that cannot be looked at, or has just gone, is left: it says nothing about what we may do in ours.
+    """
     parent = os.path.dirname(base)
-    beside = [entry.path for entry in os.scandir(parent) if entry.is_dir()] if parent.startswith(_ROOT + "/") else []
-    return [base, *(path for path in beside[:_NEIGHBOURS] if path != base)]
+    folders = [base]
+    with contextlib.suppress(OSError):
+        if parent.startswith(_ROOT + "/"):
+            folders += [entry.path for entry in os.scandir(parent) if entry.is_dir() and entry.path != base][:_NEIGHBOURS]
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            sweep(folder)
 
 
 def sweep(base: str) -> int:
