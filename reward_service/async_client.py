@@ -27,6 +27,7 @@ from reward_service.client_answers import (
     TestSetsMissing,
     Unscored,
     UnscoredError,
+    all_scored,
     grade_of,
     merged,
     parsed,
@@ -96,10 +97,7 @@ class AsyncRewardClient:
                 return response_of(parsed(await self._graded(body, testsets or {}, within_s)))
 
         response = merged(await _all([graded(body) for body in bodies]))
-        unscored = [unscored_of(grade) for grade in response.grades if grade.outcome == "unscored"]
-        if unscored and on_unscored == "raise":
-            raise UnscoredError(unscored, response)
-        return response
+        return all_scored(response) if on_unscored == "raise" else response
 
     async def stream(
         self,

@@ -38,7 +38,7 @@ from reward_service.client_answers import StreamIncomplete as StreamIncomplete
 from reward_service.client_answers import TestSetsMissing as TestSetsMissing
 from reward_service.client_answers import Unscored as Unscored
 from reward_service.client_answers import UnscoredError as UnscoredError
-from reward_service.client_answers import grade_of, merged, parsed, refusal_of, response_of, unscored_of
+from reward_service.client_answers import all_scored, grade_of, merged, parsed, refusal_of, response_of, unscored_of
 from reward_service.client_bodies import Body, TestSet, encode_testset, grade_bodies, name_of, packed
 from reward_service.client_bodies import testset_name as testset_name
 from reward_service.connections import Answer, Pool, pause_s, seconds_of
@@ -117,10 +117,7 @@ class RewardClient:
         else:
             with ThreadPoolExecutor(AT_ONCE) as threads:
                 response = merged(list(threads.map(graded, bodies)))
-        unscored = [unscored_of(grade) for grade in response.grades if grade.outcome == "unscored"]
-        if unscored and on_unscored == "raise":
-            raise UnscoredError(unscored, response)
-        return response
+        return all_scored(response) if on_unscored == "raise" else response
 
     def stream(
         self,

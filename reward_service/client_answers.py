@@ -141,6 +141,14 @@ def unscored_of(grade: Grade) -> Unscored:
     return Unscored(grade.group_id, grade.rollout_id, str(grade.detail.get("reason", "")))
 
 
+def all_scored(response: GradeResponse) -> GradeResponse:
+    """The same response. Raises UnscoredError where rollouts have no reward."""
+    unscored = [unscored_of(grade) for grade in response.grades if grade.outcome == "unscored"]
+    if unscored:
+        raise UnscoredError(unscored, response)
+    return response
+
+
 def refusal_of(status: int, text: bytes) -> RewardClientError:
     """The error that an answer of 400 or above stands for."""
     if not 400 <= status < 500:
