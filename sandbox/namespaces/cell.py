@@ -351,9 +351,12 @@ _IMPORTABLE = frozenset(
 )  # fmt: skip
 
 
-def start(control: socket, outer_uid: int, outer_gid: int, prepared: Prepared) -> None:
-    """Turn a fresh clone of the zygote into a cell and serve; never returns."""
+def start(control: socket, doors: list[int], outer_uid: int, outer_gid: int, prepared: Prepared) -> None:
+    """Turn a fresh clone of the zygote into a cell and serve; never returns. `doors` lead into its cgroups."""
     try:
+        for door in doors:
+            os.write(door, b"0")
+            os.close(door)
         os.setsid()
         system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
         for name, text in (("setgroups", "deny"), ("uid_map", f"1000 {outer_uid} 1"), ("gid_map", f"1000 {outer_gid} 1")):

@@ -26,6 +26,7 @@ from sandbox.namespaces.channel import Channel
 _CODE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _START_S = 30.0
 _FOREVER_S = 1e9
+_GONE_S = 5.0
 _DIAGNOSTICS_BYTES = 65536
 
 
@@ -84,7 +85,7 @@ class Cell:
     async def gone(self) -> None:
         """Wait until the kernel has ended all of its processes."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self.ended), 5)
+            await asyncio.wait_for(asyncio.shield(self.ended), _GONE_S)
 
 
 class Zygote:
@@ -220,42 +221,41 @@ class Zygote:
         number = next(self._numbers)
         channel = Channel(ours)
         self._ended[number] = ended = asyncio.get_running_loop().create_future()
+        group: CellCgroup | None = None
         try:
             with theirs:
-                self._channel.send(str(number).encode(), [theirs.fileno()])
+                group = await asyncio.to_thread(self._cgroups.take) if self._cgroups is not None else None
+                with group.doors() if group is not None else contextlib.nullcontext(()) as doors:
+                    self._channel.send(str(number).encode(), [theirs.fileno(), *doors])
             await channel.receive(_START_S)
-            group = await asyncio.to_thread(self._admit, self._cgroups, channel.peer_pid) if self._cgroups is not None else None
+            if group is not None:
+                await asyncio.to_thread(group.admit, channel.peer_pid)
             return Cell(self, channel, ended, group)
-        except (TimeoutError, RunnerLost) as error:
+        except BaseException as error:
             channel.close()
-            raise RunnerLost(f"no cell: {self.said()}") from error
-        except OSError as error:
-            channel.close()
-            raise RunnerLost(f"no cgroup for a cell: {error}") from error
-        except BaseException:
-            channel.close()
+            if group is not None:
+                self._bury(ended, group)
+            if isinstance(error, (TimeoutError, RunnerLost)):
+                raise RunnerLost(f"no cell: {self.said()}") from error
+            if isinstance(error, OSError):
+                raise RunnerLost(f"no cgroup for a cell: {error}") from error
             raise
-
-    @staticmethod
-    def _admit(cgroups: Cgroups, pid: int) -> CellCgroup:
-        group = cgroups.take()
-        try:
-            group.admit(pid)
-        except OSError:
-            cgroups.give_back(group)
-            raise
-        return group
 
     def retire(self, cell: Cell) -> None:
         """Use its cgroup again once nothing of it is left."""
-        task = asyncio.create_task(self._bury(cell))
+        if cell.group is not None:
+            self._bury(cell.ended, cell.group)
+
+    def _bury(self, ended: asyncio.Future[int], group: CellCgroup) -> None:
+        task = asyncio.create_task(self._give_back(ended, group))
         self._burials.add(task)
         task.add_done_callback(self._burials.discard)
 
-    async def _bury(self, cell: Cell) -> None:
-        await cell.gone()
-        if cell.group is not None and self._cgroups is not None and cell.ended.done():
-            self._cgroups.give_back(cell.group)
+    async def _give_back(self, ended: asyncio.Future[int], group: CellCgroup) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.shield(ended), _GONE_S)
+            if self._cgroups is not None:
+                self._cgroups.give_back(group)
 
     async def _restart(self) -> None:
         await self._stop()

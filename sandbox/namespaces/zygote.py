@@ -15,6 +15,8 @@ import signal
 import sys
 from _socket import sethostname, socket
 
+_DESCRIPTORS = 3  # of a new cell: its socket, and where it enters its cgroups
+
 
 def main() -> None:
     """Build the root, warm up, then fork cells until the control socket closes."""
@@ -164,21 +166,26 @@ def _serve(control: socket, uid: int, gid: int, prepared, cell, system) -> None:
                 pid, number = cells.pop(ready)
                 control.send(json.dumps({"ended": number, "status": os.waitpid(pid, 0)[1]}).encode())
                 continue
-            message, descriptors = system.receive(control, buffer, 1)
+            message, descriptors = system.receive(control, buffer, _DESCRIPTORS)
             if not message:
                 os._exit(0)
             try:
                 pid, pidfd = cloner.clone(flags)
             except OSError as error:  # no room for a process: this cell's owner sees its channel close, the other cells go on
                 os.write(2, f"zygote: {error}\n".encode())
-                os.close(descriptors[0])
+                _close(descriptors)
                 continue
             if pid == 0:
                 control.close()
-                cell.start(socket(fileno=descriptors[0]), uid, gid, prepared)
-            os.close(descriptors[0])
+                cell.start(socket(fileno=descriptors[0]), descriptors[1:], uid, gid, prepared)
+            _close(descriptors)
             cells[pidfd] = (pid, int(bytes(message)))
             poller.register(pidfd, select.POLLIN)
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 if __name__ == "__main__":
