@@ -29,7 +29,7 @@ from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from reward_service.scoring.equivalence import exact  # noqa: E402
-from reward_service.scoring.equivalence.compare import _read_gold, compare_answers  # noqa: E402
+from reward_service.scoring.equivalence.compare import _plain_gold, _read_gold, compare_answers  # noqa: E402
 from reward_service.scoring.equivalence.parse import read_answer  # noqa: E402
 
 CASES = Path(__file__).parents[1] / "tests" / "cases"
@@ -113,6 +113,7 @@ def forget() -> None:
     """Nothing of a pair helps the next."""
     read_answer.cache_clear()
     _read_gold.cache_clear()
+    _plain_gold.cache_clear()
     exact._outcome.cache_clear()
 
 

@@ -16,7 +16,7 @@ from fractions import Fraction
 
 from reward_service.scoring.equivalence import numeric, second_opinion
 from reward_service.scoring.equivalence.congruences import same_congruences
-from reward_service.scoring.equivalence.conventions import Conventions, in_force, read_conventions, under
+from reward_service.scoring.equivalence.conventions import DEFAULT, in_force, read_conventions, under
 from reward_service.scoring.equivalence.equality import Finding, same_expressions
 from reward_service.scoring.equivalence.forms import (
     Based,
@@ -40,6 +40,7 @@ from reward_service.scoring.equivalence.forms import (
 )
 from reward_service.scoring.equivalence.limits import MAX_CHARS, MAX_CHARS_BEYOND, MAX_SIGNS_BEYOND
 from reward_service.scoring.equivalence.parse import Reading, read_answer
+from reward_service.scoring.equivalence.plain import compare_plain, read_plain
 from reward_service.scoring.equivalence.quantities import with_its_letter
 from reward_service.scoring.equivalence.ranges import range_of
 from reward_service.scoring.equivalence.readings import rounds_to, with_decimal_points, with_its_name
@@ -112,14 +113,25 @@ def compare_answers(golds: list[str], answer: str, conventions: list[str] | None
 
 
 def _compare_in_turn(golds: list[str], answer: str) -> Comparison:
-    reading = read_answer(answer)
+    plain = read_plain(answer) if in_force() is DEFAULT else None
+    reading = read_answer(answer) if plain is None else None
     finding, form = Finding(False, "no_reference"), ""
     for gold in golds:
-        gold_reading, form = _read_gold(gold)
-        finding = _compare(gold_reading, reading)
+        plain_gold = _plain_gold(gold) if plain is not None else None
+        found = compare_plain(plain_gold, plain) if plain is not None and plain_gold is not None else None
+        if found is not None and plain_gold is not None:
+            finding, form = found, plain_gold.form
+        else:
+            reading = reading or read_answer(answer)
+            gold_reading, form = _read_gold(gold)
+            finding = _compare(gold_reading, reading)
         if finding.equal:
             break
-    return Comparison(finding.equal, finding.rule, form, _shown(reading), finding.witness)
+    shown = plain.form if plain is not None else _shown(reading) if reading is not None else ""
+    return Comparison(finding.equal, finding.rule, form, shown, finding.witness)
+
+
+_plain_gold = functools.lru_cache(maxsize=512)(read_plain)
 
 
 @functools.lru_cache(maxsize=512)
@@ -135,7 +147,6 @@ def _shown(reading: Reading) -> str:
 
 # ---- whole answers ---------------------------------------------------------------------------------------------------
 
-_DEFAULTS = Conventions()
 _BEYOND_GRAMMAR = re.compile(r"\\(?:int|sum|prod|lim|partial)(?![A-Za-z])")
 
 
@@ -144,7 +155,7 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
         return Finding(False, f"limit:{answer.limit or gold.limit}")
     if gold.text == answer.text and answer.words:
         return Finding(True, "identical")
-    if len(gold.forms) == len(answer.forms) == 1 and in_force() == _DEFAULTS:
+    if len(gold.forms) == len(answer.forms) == 1 and in_force() is DEFAULT:
         finding = _plain_numbers(gold.forms[0], answer.forms[0])
         if finding is not None:
             return finding
@@ -157,7 +168,7 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
     for gold_form in gold.forms:
         for answer_form in answer.forms:
             finding = _same(gold_form, answer_form)
-            if not finding.equal and in_force() != _DEFAULTS:
+            if not finding.equal and in_force() is not DEFAULT:
                 finding = _by_choice(gold, gold_form, answer_form) or finding
             if finding.equal:
                 return finding
@@ -207,6 +218,8 @@ _NO = Finding(False, "kinds_differ")
 
 def _same(gold: Form, answer: Form) -> Finding:
     """Two forms, with whatever stands around their values taken off."""
+    if type(gold) is Value and type(answer) is Value and not gold.word and not answer.word:
+        return _values(gold, answer)
     gold_exact, answer_exact = without_approximations(gold, _close), without_approximations(answer, _close)
     if gold_exact is None or answer_exact is None:
         return Finding(False, "approximation_contradicts")
@@ -303,6 +316,8 @@ def _relation_against(gold: Relation, answer: Form) -> Finding:
 
 
 def _values(gold: Value, answer: Value) -> Finding:
+    if not gold.unit and not answer.unit:
+        return same_expressions(gold.expression, answer.expression)
     gold, answer = with_its_letter(gold, answer.unit), with_its_letter(answer, gold.unit)
     units = {gold.unit, answer.unit} - {""}
     chosen = in_force()

@@ -58,15 +58,16 @@ def read_conventions(written: Iterable[str]) -> Conventions:
         if name in chosen:
             raise ValueError(f"{name} is given twice")
         chosen[name] = choice
-    return dataclasses.replace(Conventions(), **chosen)  # type: ignore[arg-type]
+    found = dataclasses.replace(DEFAULT, **chosen)  # type: ignore[arg-type]
+    return DEFAULT if found == DEFAULT else found
 
 
-_DEFAULT = Conventions()
-_IN_FORCE: ContextVar[Conventions] = ContextVar("conventions", default=_DEFAULT)
+DEFAULT = Conventions()
+_IN_FORCE: ContextVar[Conventions] = ContextVar("conventions", default=DEFAULT)
 
 
 def in_force() -> Conventions:
-    """The conventions of the comparison that runs. Readings are cached across them and must not ask."""
+    """The conventions of the comparison that runs, `DEFAULT` itself if none was chosen. Readings outlive it and must not ask."""
     return _IN_FORCE.get()
 
 

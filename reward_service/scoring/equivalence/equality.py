@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from reward_service.scoring.equivalence import algebraic, exact, numeric, quick, second_opinion
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
-from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum
+from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
 from reward_service.scoring.equivalence.limits import MAX_TOWER
 from reward_service.scoring.equivalence.polynomials import same_polynomials
 from reward_service.scoring.equivalence.sparse import same_sums
@@ -28,7 +27,7 @@ def same_expressions(gold: Expression, answer: Expression) -> Finding:
     if isinstance(gold, Number) and isinstance(answer, Number):
         if gold.value == answer.value:
             return Finding(True, "exact")
-        return Finding(False, "exact", _witness((gold.value, answer.value)))
+        return Finding(False, "exact", witness(gold.value, answer.value))
     same = same_sums(gold, answer) if type(gold) is Sum and type(answer) is Sum else None
     if same is not None:
         return Finding(True, "exact") if same else Finding(False, "exact", quick.certainly_different(gold, answer)[1])
@@ -78,7 +77,7 @@ def _by_algebra(gold: Expression, answer: Expression) -> Finding | None:
         return Finding(False, "undefined")
     values = [exact.rational(side) for side in (gold, answer)]
     if None not in values:
-        return Finding(False, "exact", _witness(values))
+        return Finding(False, "exact", witness(*values))
     return None
 
 
@@ -103,23 +102,34 @@ def _tower(expression: Expression) -> int:
 
 
 _PRINTED_WHOLE = 10**8
+_SHOWN_BITS = 1_000
 
 
-def _witness(values: Sequence[Fraction | None]) -> str:
-    if all(value is not None and value.denominator == 1 and abs(value.numerator) < _PRINTED_WHOLE for value in values):
-        return f"{values[0]} against {values[1]}"
-    return f"{float(values[0] or 0):.8g} against {float(values[1] or 0):.8g}" if _small(values) and values[0] != values[1] else ""
+def witness(gold: Fraction | int | None, answer: Fraction | int | None) -> str:
+    """Two different values for people; "" for what floats cannot tell apart."""
+    if gold is None or answer is None:
+        return ""
+    if gold.denominator == answer.denominator == 1 and max(map(abs, (gold.numerator, answer.numerator))) < _PRINTED_WHOLE:
+        return f"{gold} against {answer}"
+    return f"{float(gold):.8g} against {float(answer):.8g}" if _small(gold) and _small(answer) and gold != answer else ""
 
 
-def _small(values: Sequence[Fraction | None]) -> bool:
-    return all(value is not None and value.numerator.bit_length() < 1_000 and value.denominator.bit_length() < 1_000 for value in values)
+def _small(value: Fraction | int) -> bool:
+    return value.numerator.bit_length() < _SHOWN_BITS and value.denominator.bit_length() < _SHOWN_BITS
 
 
 def _has_infinity(expression: Expression) -> bool:
+    kind = type(expression)
+    if kind is Number or kind is Variable:
+        return False
+    if kind is Product:
+        return any([_has_infinity(factor) for factor in expression.factors])  # type: ignore[union-attr]
+    if kind is Sum:
+        return any([_has_infinity(term) for term in expression.terms])  # type: ignore[union-attr]
     match expression:
         case Constant(name):
             return name == "oo"
-        case Sum(parts) | Product(parts) | Apply(_, parts):
+        case Apply(_, parts):
             return any(map(_has_infinity, parts))
         case Power(base, exponent):
             return _has_infinity(base) or _has_infinity(exponent)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 # ---- expressions -----------------------------------------------------------------------------------------------------
 
@@ -151,50 +153,76 @@ class Words:
 Form = Value | Based | Collection | Interval | SetOperation | Relation | Matrix | Congruence | Named | Words
 
 _BRACKETS = {"tuple": "()", "bracket": "[]", "set": "{}", "list": ("", ""), "and": ("", ""), "or": ("", ""), "ratio": ("", "")}
+_JOINING = {"ratio": ":", "and": " and ", "or": " or "}
 
 
 def render(form: Form | Expression) -> str:
     """The normal form as text, for people and as a key: equal texts are equal trees."""
-    if type(form) is Value and type(form.expression) is Number and not form.unit:
-        return form.word or str(form.expression.value)
-    match form:
-        case Number(value):
-            return str(value.numerator) if value.denominator == 1 else str(value)
-        case Constant(name) | Variable(name) | Named(name):
-            return name
-        case Sum(terms):
-            return "(" + " + ".join(map(render, terms)) + ")"
-        case Product(factors):
-            return "*".join(map(render, factors))
-        case Power(base, exponent):
-            return f"({render(base)})^({render(exponent)})"
-        case Apply(name, arguments):
-            return f"{name}({', '.join(map(render, arguments))})"
-        case _:
-            return _render_answer(form)
+    return _RENDERERS[type(form)](form)
 
 
-def _render_answer(form: Form | Expression) -> str:
-    match form:
-        case Value(expression, unit, word):
-            return word or render(expression) + (f" {unit}" if unit else "")
-        case Based(digits, base):
-            return f"{digits}_{base}"
-        case Collection(kind, items):
-            left, right = _BRACKETS[kind]
-            return left + {"ratio": ":", "and": " and ", "or": " or "}.get(kind, ", ").join(map(render, items)) + right
-        case Interval(low, high, (low_closed, high_closed)):
-            return f"{'[' if low_closed else '('}{render(low)}, {render(high)}{']' if high_closed else ')'}"
-        case SetOperation(operator, parts):
-            return f" {operator} ".join(map(render, parts))
-        case Relation(sides, operators):
-            tail = "".join(f" {operator} {render(side)}" for operator, side in zip(operators, sides[1:], strict=True))
-            return render(sides[0]) + tail
-        case Matrix(rows, bars):
-            body = "; ".join(", ".join(map(render, row)) for row in rows)
-            return f"|{body}|" if bars else f"[{body}]"
-        case Congruence(residue, modulus):
-            return f"{render(residue)} mod {render(modulus)}"
-        case Words(text):
-            return f'"{text}"'
-    raise TypeError(type(form).__name__)
+def _sum(form: Sum) -> str:
+    return "(" + " + ".join([_RENDERERS[type(term)](term) for term in form.terms]) + ")"
+
+
+def _product(form: Product) -> str:
+    return "*".join([_RENDERERS[type(factor)](factor) for factor in form.factors])
+
+
+def _power(form: Power) -> str:
+    return f"({render(form.base)})^({render(form.exponent)})"
+
+
+def _apply(form: Apply) -> str:
+    return f"{form.name}({', '.join(map(render, form.arguments))})"
+
+
+def _value(form: Value) -> str:
+    if form.word:
+        return form.word
+    return f"{render(form.expression)} {form.unit}" if form.unit else render(form.expression)
+
+
+def _collection(form: Collection) -> str:
+    left, right = _BRACKETS[form.kind]
+    return left + _JOINING.get(form.kind, ", ").join(map(render, form.items)) + right
+
+
+def _interval(form: Interval) -> str:
+    low_closed, high_closed = form.closed
+    return f"{'[' if low_closed else '('}{render(form.low)}, {render(form.high)}{']' if high_closed else ')'}"
+
+
+def _relation(form: Relation) -> str:
+    tail = "".join([f" {operator} {render(side)}" for operator, side in zip(form.operators, form.sides[1:], strict=True)])
+    return render(form.sides[0]) + tail
+
+
+def _matrix(form: Matrix) -> str:
+    body = "; ".join([", ".join(map(render, row)) for row in form.rows])
+    return f"|{body}|" if form.bars else f"[{body}]"
+
+
+def _named(form: Constant | Variable | Named) -> str:
+    return form.name
+
+
+_RENDERERS: Mapping[type, Callable[[Any], str]] = {
+    Number: lambda form: str(form.value),
+    Constant: _named,
+    Variable: _named,
+    Named: _named,
+    Sum: _sum,
+    Product: _product,
+    Power: _power,
+    Apply: _apply,
+    Value: _value,
+    Based: lambda form: f"{form.digits}_{form.base}",
+    Collection: _collection,
+    Interval: _interval,
+    SetOperation: lambda form: f" {form.operator} ".join(map(render, form.parts)),
+    Relation: _relation,
+    Matrix: _matrix,
+    Congruence: lambda form: f"{render(form.residue)} mod {render(form.modulus)}",
+    Words: lambda form: f'"{form.text}"',
+}

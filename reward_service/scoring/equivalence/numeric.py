@@ -171,6 +171,16 @@ def real_value(expression: Expression) -> Numeral | None:
     return value.real if isinstance(value, _context().mpc) else value
 
 
+def real_fraction(expression: Expression) -> Fraction | float | None:
+    """The value of a real constant to sixty digits as a fraction, or an infinity; None for anything else."""
+    value = real_value(expression)
+    if value is None or value in (INFINITE, -INFINITE):
+        return value
+    sign, mantissa, exponent, _ = value._mpf_
+    whole = -int(mantissa) if sign else int(mantissa)
+    return Fraction(whole << exponent) if exponent >= 0 else Fraction(whole, 1 << -exponent)
+
+
 def variables(expression: Expression) -> Iterator[str]:
     """Names of the variables, repeated as they occur."""
     match expression:

@@ -33,11 +33,11 @@ from reward_service.scoring.equivalence.forms import (
 from reward_service.scoring.equivalence.limits import LimitExceeded, check_text
 from reward_service.scoring.equivalence.matrices import holds_matrix, read_matrix
 from reward_service.scoring.equivalence.normalize import normalize, plain_words
+from reward_service.scoring.equivalence.plain import Plain, read_plain
 from reward_service.scoring.equivalence.quantities import read_quantity
 from reward_service.scoring.equivalence.relations import named_values
 from reward_service.scoring.equivalence.sparse import read_plainly
 from reward_service.scoring.equivalence.tokens import KNOWN_WORDS, MAX_LETTERS, NotMath, Token, closes_last, split, tokenize
-from reward_service.scoring.equivalence.units import is_unit_word, scaled, unit_name
 
 _AFTER_COMMAND = re.compile(r"(?<=\\le) (?=[^A-Za-z])|(?<=\\ge) (?=[^A-Za-z])|(?<=\\neq) (?=[^A-Za-z])|(?<=\\pi) (?=[^A-Za-z])")
 _SPACE = re.compile(r"(?<![0-9A-Za-z.])\s+|\s+(?![0-9A-Za-z.])")  # `1 2` is not `12`
@@ -55,24 +55,20 @@ class Reading:
     @property
     def text(self) -> str:
         """The normalised text without the white space that says nothing: equal texts are equal answers."""
+        if " " not in self.latex and self.latex.isprintable():
+            return self.latex
         return _SPACE.sub("", _AFTER_COMMAND.sub("", self.latex) if "\\" in self.latex else self.latex)
-
-
-MAX_PLAIN_DIGITS = 30
-_PLAIN_NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
-_PLAIN_NAMED = re.compile(r"(?:([a-df-hj-zA-Z]) ?= ?)?(-?[0-9]{1,30}(?:\.[0-9]{1,30})?)\.?")
-_PLAIN_MEASURE = re.compile(r"(-?[0-9]{1,30}(?:\.[0-9]{1,30})?) ?\\text\{ ?(?!mod\}|and\})([a-z]{3,20})\}")
-_PLAIN_FRACTION = re.compile(r"(-?)(?:\\[dt]?frac\{([0-9]{1,30})\}\{([0-9]{1,30})\}|([0-9]{1,30})/([0-9]{1,30}))")
 
 
 @functools.lru_cache(maxsize=4096)
 def read_answer(text: str) -> Reading:
     """All readings of an answer or a reference; never raises on any text."""
-    plain = _plain_number(text)
+    plain = read_plain(text)
     if plain is not None:
-        return plain
-    form = read_plainly(text)
-    return Reading(text, plain_words(text), (form,)) if form is not None else read_fully(text)
+        return Reading(plain.latex, plain_words(plain.latex), (_plain_form(plain),))
+    short = f"({text[6:-7]})" if text.startswith("\\left(") and text.endswith("\\right)") else text
+    form = read_plainly(short)
+    return Reading(short, plain_words(short), (form,)) if form is not None else read_fully(text)
 
 
 def read_fully(text: str) -> Reading:
@@ -87,35 +83,9 @@ def read_fully(text: str) -> Reading:
     return Reading(normalized, plain_words(normalized), forms)
 
 
-def _plain_number(text: str) -> Reading | None:
-    """What most answers are, read without the grammar."""
-    if text.isdigit() and text.isascii() and len(text) <= MAX_PLAIN_DIGITS:
-        return Reading(text, text, (Value(Number(Fraction(int(text)))),))
-    if _PLAIN_NUMBER.fullmatch(text):
-        return Reading(text, text, (Value(Number(Fraction(text))),))
-    named = _PLAIN_NAMED.fullmatch(text)
-    if named:
-        number = Value(Number(Fraction(named[2])))
-        if not named[1]:
-            return Reading(named[2], named[2], (number,))
-        latex = f"{named[1]} = {named[2]}"
-        return Reading(latex, latex.casefold(), (Relation((Value(Variable(named[1])), number), ("=",)),))
-    measured = _PLAIN_MEASURE.fullmatch(text)
-    if measured:
-        unit = unit_name(measured[2])
-        if scaled(unit) != (1, unit) or not is_unit_word(measured[2]) or measured[2] in KNOWN_WORDS:
-            return None
-        latex = rf"{measured[1]}\text{{{measured[2]}}}"
-        return Reading(latex, plain_words(latex), (Value(Number(Fraction(measured[1])), unit),))
-    found = _PLAIN_FRACTION.fullmatch(text)
-    if found is None:
-        return None
-    sign, top, bottom, plain_top, plain_bottom = found.groups()
-    value = Fraction(int(top or plain_top), int(bottom or plain_bottom)) if int(bottom or plain_bottom) else None
-    if value is None:
-        return None
-    latex = text.replace("dfrac", "frac").replace("tfrac", "frac")
-    return Reading(latex, plain_words(latex), (Value(Number(-value if sign else value)),))
+def _plain_form(plain: Plain) -> Form:
+    number = Value(Number(Fraction(plain.top, plain.bottom)), plain.unit)
+    return Relation((Value(Variable(plain.name)), number), ("=",)) if plain.name else number
 
 
 _THOUSANDS = re.compile(r"(?<![\d.,\w\\}])\d{1,3}(?:,\d{3})+(?![\d,\w])")

@@ -7,6 +7,7 @@ read off the trees, so nothing is multiplied out.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -34,6 +35,73 @@ class _NoPolynomial(Exception):
 
 def same_polynomials(one: Expression, other: Expression) -> bool | None:
     """Whether both are the same quotient of polynomials; None where one of them is none, is too big, or divides by 0."""
+    small = _same_in_one_variable(one, other)
+    return small if small is not None else _same_at_powers_of_two(one, other)
+
+
+def _same_in_one_variable(one: Expression, other: Expression) -> bool | None:
+    """Multiplied out, which is quicker for the few terms that most answers have; None where it is not as simple as that."""
+    names: set[str] = set()
+    try:
+        left = _expanded(one, names)
+        right = _expanded(other, names)
+    except _NoPolynomial:
+        return None
+    return left == right if len(names) <= 1 else None
+
+
+_Coefficients = dict[int, int | Fraction]  # by their power, without zeros
+_MAX_MULTIPLIED = 40  # terms with terms
+_MAX_SMALL_BITS = 400
+
+
+def _expanded(expression: Expression, names: set[str]) -> _Coefficients:
+    kind = type(expression)
+    if kind is Number:
+        value = expression.value  # type: ignore[union-attr]
+        return {0: value.numerator if value.denominator == 1 else value} if value else {}
+    if kind is Variable:
+        names.add(expression.name)  # type: ignore[union-attr]
+        return {1: 1}
+    if kind is Sum:
+        total: _Coefficients = {}
+        for term in expression.terms:  # type: ignore[union-attr]
+            for power, value in _expanded(term, names).items():
+                total[power] = total.get(power, 0) + value
+        return {power: value for power, value in total.items() if value}
+    if kind is Product:
+        parts = [_expanded(factor, names) for factor in expression.factors]  # type: ignore[union-attr]
+        return functools.reduce(_times, parts)
+    if kind is not Power or type(expression.exponent) is not Number:  # type: ignore[union-attr]
+        raise _NoPolynomial
+    exponent = expression.exponent.value  # type: ignore[union-attr]
+    if exponent.denominator != 1 or not 1 <= exponent.numerator <= _MAX_EXPONENT:
+        raise _NoPolynomial
+    base = _expanded(expression.base, names)  # type: ignore[union-attr]
+    if base == {1: 1}:
+        return {exponent.numerator: 1}
+    if exponent.numerator > _MAX_SMALL_POWER:
+        raise _NoPolynomial
+    return functools.reduce(_times, [base] * exponent.numerator)
+
+
+_MAX_SMALL_POWER = 4
+
+
+def _times(one: _Coefficients, other: _Coefficients) -> _Coefficients:
+    if len(one) * len(other) > _MAX_MULTIPLIED:
+        raise _NoPolynomial
+    total: _Coefficients = {}
+    for left, left_value in one.items():
+        for right, right_value in other.items():
+            value = left_value * right_value
+            if value.numerator.bit_length() > _MAX_SMALL_BITS:
+                raise _NoPolynomial
+            total[left + right] = total.get(left + right, 0) + value
+    return {power: value for power, value in total.items() if value}
+
+
+def _same_at_powers_of_two(one: Expression, other: Expression) -> bool | None:
     try:
         left, right = _size(one), _size(other)
         # What must be 0 is the difference of the cross products.

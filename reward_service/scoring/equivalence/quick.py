@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
+from typing import Any
 
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
 
@@ -38,38 +39,69 @@ def certainly_different(one: Expression, other: Expression) -> tuple[bool | None
 
 
 def _double(expression: Expression, point: dict[str, float]) -> float:
-    match expression:
-        case Number(value):
-            if not value.numerator:
-                return 0.0
-            result = value.numerator / value.denominator
-        case Variable(name):
-            if name not in point:
-                point[name] = 0.4 + zlib.crc32(name.encode("utf-8", "surrogatepass")) % 999_983 / 499_991
-            return point[name]
-        case Constant(name) if name in _CONSTANTS:
-            return _CONSTANTS[name]
-        case Product(factors):
-            result = 1.0
-            for factor in factors:
-                result *= _double(factor, point)
-        case Sum(terms):
-            values = [_double(term, point) for term in terms]
-            result = math.fsum(values)
-            if abs(result) < _CANCELLED * max(map(abs, values)):
-                raise _Unsure
-        case Power(base, exponent):
-            below, above = _double(base, point), _double(exponent, point)
-            if below <= 0 or abs(above) > 64:
-                raise _Unsure
-            result = below**above
-        case Apply(name, arguments):
-            result = _function(name, [_double(argument, point) for argument in arguments])
-        case _:
-            raise _Unsure
+    return _DOUBLES[type(expression)](expression, point)
+
+
+def _bounded(result: float) -> float:
     if not 1 / _HUGE < abs(result) < _HUGE:
         raise _Unsure
     return result
+
+
+def _number(expression: Number, _: dict[str, float]) -> float:
+    value = expression.value
+    top = value.numerator
+    return _bounded(top / value.denominator) if top else 0.0
+
+
+def _variable(expression: Variable, point: dict[str, float]) -> float:
+    name = expression.name
+    if name not in point:
+        point[name] = 0.4 + zlib.crc32(name.encode("utf-8", "surrogatepass")) % 999_983 / 499_991
+    return point[name]
+
+
+def _constant(expression: Constant, _: dict[str, float]) -> float:
+    if expression.name not in _CONSTANTS:
+        raise _Unsure
+    return _CONSTANTS[expression.name]
+
+
+def _product(expression: Product, point: dict[str, float]) -> float:
+    result = 1.0
+    for factor in expression.factors:
+        result *= _DOUBLES[type(factor)](factor, point)
+    return _bounded(result)
+
+
+def _sum(expression: Sum, point: dict[str, float]) -> float:
+    values = [_DOUBLES[type(term)](term, point) for term in expression.terms]
+    result = math.fsum(values)
+    if abs(result) < _CANCELLED * max(map(abs, values)):
+        raise _Unsure
+    return _bounded(result)
+
+
+def _power(expression: Power, point: dict[str, float]) -> float:
+    below, above = _double(expression.base, point), _double(expression.exponent, point)
+    if below <= 0 or abs(above) > 64:
+        raise _Unsure
+    return _bounded(below**above)
+
+
+def _applied(expression: Apply, point: dict[str, float]) -> float:
+    return _bounded(_function(expression.name, [_double(argument, point) for argument in expression.arguments]))
+
+
+_DOUBLES: Mapping[type, Callable[[Any, dict[str, float]], float]] = {
+    Number: _number,
+    Variable: _variable,
+    Constant: _constant,
+    Product: _product,
+    Sum: _sum,
+    Power: _power,
+    Apply: _applied,
+}
 
 
 def _function(name: str, arguments: list[float]) -> float:

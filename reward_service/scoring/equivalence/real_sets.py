@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from fractions import Fraction
 
 from reward_service.scoring.equivalence import exact, numeric
 from reward_service.scoring.equivalence.equality import same_expressions
@@ -39,15 +39,19 @@ _FLIPPED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
 _INEQUALITIES = frozenset({"<", "<=", ">", ">=", "!="})
 
 
+_TOLERANCE = Fraction(1, 10**numeric.AGREEING_DIGITS)
+_Rational = Fraction | float  # a float is an infinity
+
+
 class _NotReal(Exception):
     """It is no set of real numbers that can be told from its form."""
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """An end of an interval: its value, for the order, and its expression."""
+    """An end of an interval: its value to sixty digits, for the order, and its expression."""
 
-    value: Any
+    value: _Rational
     expression: Expression
 
 
@@ -108,14 +112,14 @@ def _same_end(one: _End, other: _End) -> bool:
     return _close(one.value, other.value) and same_expressions(one.expression, other.expression).equal
 
 
-def _close(one: Any, other: Any) -> bool:
-    if numeric.INFINITE in (abs(one), abs(other)):
-        return bool(one == other)
-    return bool(abs(one - other) <= max(abs(one), abs(other)) * numeric.TOLERANCE)
+def _close(one: _Rational, other: _Rational) -> bool:
+    if one == other or isinstance(one, float) or isinstance(other, float):
+        return one == other
+    return abs(one - other) <= max(abs(one), abs(other)) * _TOLERANCE
 
 
-def _less(one: Any, other: Any) -> bool:
-    return bool(one < other) and not _close(one, other)
+def _less(one: _Rational, other: _Rational) -> bool:
+    return one < other and not _close(one, other)
 
 
 class _Reader:
@@ -247,7 +251,9 @@ def _says_real(form: Form) -> bool:
 
 
 def _end(expression: Expression) -> _End:
-    value = numeric.real_value(expression)
+    if type(expression) is Number:
+        return _End(expression.value, expression)
+    value = numeric.real_fraction(expression)
     if value is None:
         raise _NotReal
     return _End(value, expression)
@@ -304,7 +310,7 @@ def _needed(sets: Sequence[_Set], joined: Callable[[Sequence[_Set]], _Set]) -> _
 def _touch(before: _Piece, after: _Piece) -> bool:
     if _close(before.high.value, after.low.value):
         return before.high_closed or after.low_closed
-    return bool(after.low.value < before.high.value)
+    return after.low.value < before.high.value
 
 
 def _joined(before: _Piece, after: _Piece) -> _Piece:

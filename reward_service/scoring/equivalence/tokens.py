@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -77,8 +78,10 @@ def tokenize(text: str) -> list[Token]:
     """
     tokens: list[Token] = []
     for match in _TOKEN.finditer(text):
-        kind = match.lastgroup or ""
-        if kind != "space":
+        token = _FIXED.get(match[0])
+        if token is not None:
+            tokens.append(token)
+        elif (kind := match.lastgroup) != "space" and kind:
             _READERS[kind](match[kind], tokens)
     check_count(len(tokens), MAX_TOKENS, "max_tokens")
     return tokens
@@ -180,6 +183,20 @@ _READERS: dict[str, Callable[[str, list[Token]], None]] = {
     "number": _as("number"),
     "row": _as("op", "\\\\"),
 }
+
+
+def _fixed() -> dict[str, Token]:
+    """What is the same token wherever it stands: signs, letters, commands without arguments."""
+    found: list[Token] = []
+    lexemes = [*"([{)]},;=<>+-*/^_!|:'&%", *string.ascii_letters, *(f"\\{name}" for name in (*_FIXED_COMMANDS, "{", "}"))]
+    for lexeme in lexemes:
+        reader = _command if lexeme[0] == "\\" else _word if lexeme.isalpha() else _char
+        reader(lexeme.removeprefix("\\"), found)
+    return dict(zip(lexemes, found, strict=True))
+
+
+_FIXED_COMMANDS = (*_STRUCTURE, *_COMMAND_OPERATORS, *_COMMAND_RELATIONS, *_COMMAND_SETS, *_CONSTANTS, *_GREEK, *FUNCTIONS)
+_FIXED = _fixed()
 
 
 def split(tokens: Sequence[Token], at: Callable[[Token], bool]) -> tuple[list[Sequence[Token]], list[Token]]:
