@@ -10,16 +10,19 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from types import FrameType
+from typing import Any
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp
 
 import reward_service
 from reward_service.errors import RewardServiceError
 from reward_service.server.http_protocol import BoundedHttp
 from reward_service.server.logs import configure_logs
-from reward_service.server.middleware import Direct, Observed, add_error_handlers
+from reward_service.server.middleware import Direct, Observed, add_error_handlers, unforeseen
 from reward_service.server.openapi import describe
 from reward_service.server.routes import GRADE, grading_endpoint, router
 from reward_service.server.service import Service
@@ -53,7 +56,8 @@ def create_app(settings: Settings, machine: Machine | None = None) -> FastAPI:
         finally:
             await service.close()
 
-    app = FastAPI(
+    app = _Application(
+        service,
         title="reward-service",
         version=reward_service.__version__,
         lifespan=lifespan,
@@ -64,11 +68,23 @@ def create_app(settings: Settings, machine: Machine | None = None) -> FastAPI:
     app.state.service = service
     app.include_router(router)
     app.include_router(uploads)
-    app.add_middleware(Direct, path=GRADE, endpoint=grading_endpoint(service), metrics=service.metrics)
-    app.add_middleware(Observed, metrics=service.metrics)
     add_error_handlers(app, service.metrics)
     app.openapi = describe(app)  # type: ignore[method-assign]
     return app
+
+
+class _Application(FastAPI):
+    """The framework's application behind what sees every request first: of single rollouts, the framework would take half the time."""
+
+    def __init__(self, service: Service, **options: Any) -> None:
+        super().__init__(**options)
+        self._service = service
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """What answers a request, from the outside in."""
+        metrics = self._service.metrics
+        direct = Direct(super().build_middleware_stack(), path=GRADE, endpoint=grading_endpoint(self._service), metrics=metrics)
+        return Observed(ServerErrorMiddleware(direct, handler=unforeseen), metrics=metrics)
 
 
 def serve(settings: Settings) -> None:
