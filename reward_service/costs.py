@@ -2,28 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 WEIGHT_OF_NEWS = 0.05
 UNKNOWN_S = 0.01
+PRIOR_UNITS = 4.0  # as much as so many units that were done: little, since a prior may be wrong by a factor of a hundred
 CHARACTERS = 4096  # of text: one more unit of a worker's item
 
 
-class Costs:
-    """Seconds of slot time per unit of each kind of work, as moving averages; `priors` are believed until something is known."""
+class _Known:
+    """Of one kind: the seconds and units of what was done, the latest counting most, and what runs now."""
 
-    def __init__(self, priors: Mapping[str, float]) -> None:
-        self._seconds = dict(priors)
+    __slots__ = ("running", "running_since_s", "running_units", "seconds", "units")
+
+    def __init__(self, prior_s: float) -> None:
+        self.seconds, self.units = prior_s * PRIOR_UNITS, PRIOR_UNITS
+        self.running, self.running_since_s, self.running_units = 0, 0.0, 0.0  # the sum of their starts tells the sum of their ages
+
+
+class Costs:
+    """Seconds of slot time per unit of each kind of work, as moving averages; `priors` are believed until something is known.
+
+    What runs says something before it is done: that it takes at least as long as it has taken. Without that a queue for work a hundred
+    times as dear as believed would be filled before the first of it ends.
+    """
+
+    def __init__(self, priors: Mapping[str, float], clock: Callable[[], float] = time.monotonic) -> None:
+        self._kinds = {kind: _Known(seconds) for kind, seconds in priors.items()}
+        self._clock = clock
 
     def estimate_s(self, kind: str, units: float = 1.0) -> float:
         """What `units` of a kind will take."""
-        return self._seconds.get(kind, UNKNOWN_S) * units
+        known = self._kinds.get(kind)
+        if known is None:
+            return UNKNOWN_S * units
+        done_s = known.seconds / known.units
+        if not known.running:
+            return done_s * units
+        ages_s = known.running * self._clock() - known.running_since_s
+        return max(done_s, (known.seconds + ages_s) / (known.units + known.running_units)) * units
+
+    def begin(self, kind: str, units: float) -> float:
+        """Note that `units` of a kind have got their slot; when, for `end`."""
+        known, now_s = self._known(kind), self._clock()
+        known.running += 1
+        known.running_units += units
+        known.running_since_s += now_s
+        return now_s
+
+    def end(self, kind: str, units: float, begun_s: float, least_s: float = 0.0) -> None:
+        """Note their end, and learn what they took if that is more than `least_s`."""
+        known, took_s = self._known(kind), self._clock() - begun_s
+        known.running -= 1
+        known.running_units -= units
+        known.running_since_s -= begun_s
+        if not known.running:
+            known.running_units = known.running_since_s = 0.0  # no rounding errors are left
+        if took_s >= least_s:
+            self.learn(kind, units, took_s)
 
     def learn(self, kind: str, units: float, seconds: float) -> None:
         """Take in what `units` of a kind took."""
         if units > 0:
-            known = self._seconds.get(kind, UNKNOWN_S)
-            self._seconds[kind] = known + WEIGHT_OF_NEWS * (seconds / units - known)
+            known = self._known(kind)
+            known.seconds += seconds - WEIGHT_OF_NEWS * known.seconds
+            known.units += units - WEIGHT_OF_NEWS * known.units
+
+    def _known(self, kind: str) -> _Known:
+        known = self._kinds.get(kind)
+        if known is None:
+            known = self._kinds[kind] = _Known(UNKNOWN_S)
+        return known
 
 
 def units_of(args: tuple[object, ...]) -> float:

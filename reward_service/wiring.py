@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -243,7 +242,7 @@ class _BoundWorkers:
             known = self._machine.results.peek(key)
             if known is not None:
                 return known
-            started = time.monotonic()
+            begun_s = costs.begin(kind, units)
             try:
                 return await self._machine.workers.run(task, *args)
             except JobKilled as killed:
@@ -252,7 +251,7 @@ class _BoundWorkers:
                 self._machine.limit_hits[killed.cause] += 1
                 return killed
             finally:
-                costs.learn(kind, units, time.monotonic() - started)
+                costs.end(kind, units, begun_s)
 
 
 class _BoundJudge:
@@ -355,13 +354,11 @@ class _BoundSandbox:
         if self._machine.sandbox_turns.slots != self._machine.sandbox.slots:  # runners come and go
             self._machine.sandbox_turns.resize(self._machine.sandbox.slots)
         async with self._machine.sandbox_turns.take(self._share, start_by, costs.estimate_s(PROGRAM, tests)):
-            started = time.monotonic()
+            begun_s = costs.begin(PROGRAM, tests)
             try:
                 yield
             finally:
-                took = time.monotonic() - started
-                if took > NOTHING_RAN_S:
-                    costs.learn(PROGRAM, tests, took)
+                costs.end(PROGRAM, tests, begun_s, NOTHING_RAN_S)
 
     async def _attempt(self, job: Job) -> AsyncGenerator[RunResult, None]:
         fault = self._machine.sandbox_fault

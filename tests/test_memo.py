@@ -123,3 +123,34 @@ def test_costs_are_learned_by_kind_and_unit() -> None:
         costs.learn("program", 0, 5.0)
     assert costs.estimate_s("program") == pytest.approx(0.1, rel=0.01)
     assert units_of(("x" * 4096, 3, ["y"])) == 2.0
+
+
+def test_what_runs_is_known_to_take_at_least_as_long_as_it_has() -> None:
+    """A queue of work that is a hundred times as dear as believed must not be filled before the first of it is done."""
+    now_s = 100.0
+    costs = Costs({"program": 0.02}, lambda: now_s)
+    begun = [costs.begin("program", 2) for _ in range(2)]
+    assert costs.estimate_s("program", 10) == pytest.approx(0.2)
+    now_s += 2
+    assert costs.estimate_s("program", 1) == pytest.approx(4.08 / 8)
+    now_s += 3
+    for begun_s in begun:
+        costs.end("program", 2, begun_s)
+    assert 1.2 < costs.estimate_s("program", 1) < 2.5
+    for seconds in (0.1, 0.0):  # what found everything known already says nothing
+        begun_s, before = costs.begin("program", 2), costs.estimate_s("program")
+        now_s += seconds
+        costs.end("program", 2, begun_s, 0.001)
+        assert (costs.estimate_s("program") == before) == (seconds == 0.0)
+
+
+def test_many_at_the_same_time_are_no_dearer_than_one() -> None:
+    now_s = 0.0
+    costs = Costs({"program": 0.02}, lambda: now_s)
+    for _ in range(20):
+        begun = [costs.begin("program", 20) for _ in range(64)]
+        for _ in range(4):
+            now_s += 0.1
+            assert costs.estimate_s("program") == pytest.approx(0.02)
+        for begun_s in begun:
+            costs.end("program", 20, begun_s)

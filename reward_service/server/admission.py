@@ -1,8 +1,9 @@
 """Who gets in: bounded room, shared fairly between keys, and the drain before a stop.
 
-Room is counted in requests, rollouts, bytes of bodies, and estimated seconds of work that wait for workers and for the sandbox. Where there
-are several keys, one of them may take `ALPHA` times its weight of what is *free*: a flood stops short of filling anything, and whoever
-comes with nothing in flight finds room (dynamic thresholds, Choudhury and Hahne 1998).
+Room is counted in requests, rollouts, bytes of bodies, and estimated seconds of work that wait for workers and for the sandbox. Work is
+held in units of its kind, at the price of a unit as it is known now: what was let in as cheap and turns out to be dear fills the room.
+Where there are several keys, one of them may take `ALPHA` times its weight of what is *free*: a flood stops short of filling anything, and
+whoever comes with nothing in flight finds room (dynamic thresholds, Choudhury and Hahne 1998).
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from typing import Self
 from reward_service.errors import RequestError
 from reward_service.server.bounds import INLINE_BYTES
 from reward_service.server.keys import Account
+from reward_service.wiring import PROGRAM
 
 RETRY_FULL_S = 2
 RETRY_DRAINING_S = 5
 RETRY_MOST_S = 60
 ALPHA = 4.0  # a single flood gets 4/5 of the room, two get 4/9 each
 REQUESTS, ROLLOUTS, BYTES, WORKERS, SANDBOX = "requests", "rollouts", "bytes", "workers", "sandbox"
-COSTS = (WORKERS, SANDBOX)  # estimated seconds of work per slot, waiting or running
+COMPARISON, LANGUAGE = "compare_answers", "judge_language"
+KINDS: Mapping[str, tuple[str, ...]] = {WORKERS: (COMPARISON, LANGUAGE), SANDBOX: (PROGRAM,)}  # of work: its estimated seconds are bounded
+USED_BY: Mapping[str, str] = {kind: resource for resource, kinds in KINDS.items() for kind in kinds}
 WHAT: Mapping[str, str] = {
     REQUESTS: "as many requests as this server takes are in flight",
     ROLLOUTS: "as many rollouts as this server takes are in flight",
@@ -47,30 +51,41 @@ def draining() -> NoRoom:
 
 
 class Admission:
-    """What is in flight, and whether more may come. `limits` by resource; `count_keys` says how many keys compete. Of one event loop."""
+    """What is in flight, and whether more may come. Of one event loop.
 
-    def __init__(self, limits: Mapping[str, float], count_keys: Callable[[], int] = lambda: 1) -> None:
+    `limits` are by resource; `count_keys` says how many keys compete, `price_s` what a unit of a kind of work takes of its resource.
+    """
+
+    def __init__(
+        self, limits: Mapping[str, float], count_keys: Callable[[], int] = lambda: 1, price_s: Callable[[str], float] = lambda kind: 1.0
+    ) -> None:
         self.limits = dict(limits)
-        self.held: dict[str, float] = dict.fromkeys(limits, 0.0)
         self.draining = False
+        self._held: dict[str, float] = dict.fromkeys((*limits, *USED_BY), 0.0)  # of work by kind, in units
         self._count_keys = count_keys
+        self._price_s = price_s
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
     def requests(self) -> int:
         """Requests in flight."""
-        return int(self.held[REQUESTS])
+        return int(self._held[REQUESTS])
 
     @property
     def rollouts(self) -> int:
         """Rollouts in flight."""
-        return int(self.held[ROLLOUTS])
+        return int(self._held[ROLLOUTS])
 
     @property
     def held_bytes(self) -> int:
         """Bytes of the bodies in flight."""
-        return int(self.held[BYTES])
+        return int(self._held[BYTES])
+
+    @property
+    def held(self) -> dict[str, float]:
+        """What is in use, by resource; of work in estimated seconds."""
+        return {resource: self._of(self._held, resource) for resource in self.limits}
 
     def enter(self, account: Account, length: int = 0) -> Ticket:
         """Admit a request before anything of it is read; the ticket, a context manager, gives everything back.
@@ -81,9 +96,9 @@ class Admission:
         if self.draining:
             raise draining()
         ticket = Ticket(self, account)
-        full = [cost for cost in COSTS if self.held[cost] >= self.limits[cost]]
+        full = [resource for resource in KINDS if self._of(self._held, resource) >= self.limits[resource]]
         # What a request needs is known when it is read: a small one may be, as long as one of the queues has room.
-        if len(full) == len(COSTS) or (full and length > INLINE_BYTES):
+        if len(full) == len(KINDS) or (full and length > INLINE_BYTES):
             raise self._no_room(full[0], 1.0)
         ticket.hold(REQUESTS, 1)
         return ticket
@@ -96,37 +111,46 @@ class Admission:
         """Return once nothing is in flight."""
         await self._idle.wait()
 
-    def take(self, account: Account, resource: str, count: float) -> None:
-        """Count what an account takes.
+    def take(self, account: Account, what: str, count: float) -> None:
+        """Count what an account takes of a resource, or how many units of a kind of work it asks for, divided by the slots for it.
 
         Raises:
             NoRoom: 429.
         """
-        held, own = self.held[resource], account.held.get(resource, 0.0)
+        resource = USED_BY.get(what, what)
+        needed = count * self._price_s(what) if what in USED_BY else count
+        held, own = self._of(self._held, resource), self._of(account.held, resource)
         free = self.limits[resource] - held
-        alone = resource in COSTS and held < 1e-6  # more work than may ever wait is still done by a server that does nothing else
-        if count > free and not alone:
-            raise self._no_room(resource, count - free)
-        if own > 0 and self._count_keys() > 1 and own + count > ALPHA * account.weight * free:
-            raise self._no_room(resource, own + count - ALPHA * account.weight * free)
-        self._add(account, resource, count)
+        alone = resource in KINDS and held < 1e-6  # more work than may ever wait is still done by a server that does nothing else
+        if needed > free and not alone:
+            raise self._no_room(resource, needed - free)
+        if own > 0 and self._count_keys() > 1 and own + needed > ALPHA * account.weight * free:
+            raise self._no_room(resource, own + needed - ALPHA * account.weight * free)
+        self._add(account, what, count)
 
-    def give_back(self, account: Account, resource: str, count: float) -> None:
+    def give_back(self, account: Account, what: str, count: float) -> None:
         """Count what an account gives back."""
-        self._add(account, resource, -count)
+        self._add(account, what, -count)
 
-    def _add(self, account: Account, resource: str, count: float) -> None:
-        self.held[resource] += count
-        account.held[resource] = account.held.get(resource, 0.0) + count
-        if resource == REQUESTS:
-            if self.held[REQUESTS]:
+    def _of(self, held: Mapping[str, float], resource: str) -> float:
+        """What stands in `held` of a resource."""
+        kinds = KINDS.get(resource)
+        if kinds is None:
+            return held.get(resource, 0.0)
+        return sum(held[kind] * self._price_s(kind) for kind in kinds if held.get(kind))
+
+    def _add(self, account: Account, what: str, count: float) -> None:
+        self._held[what] += count
+        account.held[what] = account.held.get(what, 0.0) + count
+        if what == REQUESTS:
+            if self._held[REQUESTS]:
                 self._idle.clear()
             else:
                 self._idle.set()
 
     def _no_room(self, resource: str, excess: float) -> NoRoom:
         """Of work, what is too much now will be done in about as many seconds."""
-        wait_s = min(RETRY_MOST_S, max(1, math.ceil(excess))) if resource in COSTS else RETRY_FULL_S
+        wait_s = min(RETRY_MOST_S, max(1, math.ceil(excess))) if resource in KINDS else RETRY_FULL_S
         return NoRoom(resource, WHAT[resource], 429, wait_s)
 
 
@@ -148,32 +172,32 @@ class Ticket:
         """A ticket of the same account that holds nothing yet."""
         return Ticket(self._admission, self.account)
 
-    def hold(self, resource: str, count: float) -> None:
-        """Take room.
+    def hold(self, what: str, count: float) -> None:
+        """Take room, as `Admission.take` says.
 
         Raises:
             NoRoom: 429: it would be too much, together with all that is in flight.
         """
         if count:
-            self._admission.take(self.account, resource, count)
-            self._held[resource] = self._held.get(resource, 0.0) + count
+            self._admission.take(self.account, what, count)
+            self._held[what] = self._held.get(what, 0.0) + count
 
     def hold_bytes(self, count: int) -> None:
         """Take room for that many more bytes of the body. Raises NoRoom."""
         self.hold(BYTES, count)
 
-    def give_back(self, resource: str, count: float) -> None:
+    def give_back(self, what: str, count: float) -> None:
         """Give a part back, at most what is held."""
-        count = min(count, self._held.get(resource, 0.0))
+        count = min(count, self._held.get(what, 0.0))
         if count > 0:
-            self._held[resource] -= count
-            self._admission.give_back(self.account, resource, count)
+            self._held[what] -= count
+            self._admission.give_back(self.account, what, count)
 
     def close(self) -> None:
         """Give everything back."""
         held, self._held = self._held, {}
-        for resource, count in held.items():
-            self._admission.give_back(self.account, resource, count)
+        for what, count in held.items():
+            self._admission.give_back(self.account, what, count)
 
 
 def check_quota(account: Account, rollouts: int) -> None:

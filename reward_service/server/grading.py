@@ -90,17 +90,17 @@ class GradingResponse(Response):
         Raises:
             NoRoom: 429.
         """
-        costs = estimate(request.groups, request.scheme, self._service.machine)
+        needs = estimate(request.groups, request.scheme, self._service.machine)
         try:
             room.hold(ROLLOUTS, request.rollouts)
-            for resource, seconds in total(request.groups, costs).items():
-                room.hold(resource, seconds)
+            for kind, units in total(request.groups, needs).items():
+                room.hold(kind, units)
             check_quota(self._account, request.rollouts)
         except BaseException:
             room.close()
             raise
         run = Run(self._service, request, self._arrived_s, self._service.share(self._account, request.priority), room, known)
-        run.costs_per_rollout(costs)
+        run.needs_per_rollout(needs)
         return run
 
     async def _send_stream(self, run: Run, send: Send) -> None:

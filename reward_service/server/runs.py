@@ -59,7 +59,7 @@ class Run:
         self._service = service
         self._arrived_s = arrived_s
         self._ticket = ticket
-        self._costs: dict[str, PerRollout] = {}
+        self._needs: dict[str, PerRollout] = {}
         self._tasks = {group.group_id: group.task for group in request.groups}
         self._keys = [(group.group_id, rollout.rollout_id) for group in request.groups for rollout in group.rollouts]
         self._encoded: dict[Key, bytes] = {}
@@ -79,9 +79,9 @@ class Run:
         """Whether nothing more will come."""
         return self._task.done()
 
-    def costs_per_rollout(self, costs: dict[str, PerRollout]) -> None:
+    def needs_per_rollout(self, needs: dict[str, PerRollout]) -> None:
         """Room that a rollout's grade gives back."""
-        self._costs = costs
+        self._needs = needs
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
@@ -201,8 +201,8 @@ class Run:
     def _note(self, request: GradeRequest, grade: Grade) -> None:
         """Count a grade, and give back the room that it took."""
         self._latencies_s.append(asyncio.get_running_loop().time() - self._started_s)
-        for resource, seconds in self._costs.get(grade.group_id, {}).items():
-            self._ticket.give_back(resource, seconds)
+        for kind, units in self._needs.get(grade.group_id, {}).items():
+            self._ticket.give_back(kind, units)
         self._ticket.give_back(ROLLOUTS, 1)
         self._service.metrics.count_grade(self._ticket.account.name, self._tasks[grade.group_id], grade)
 

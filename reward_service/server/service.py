@@ -36,7 +36,7 @@ class Service:
         self.bounds = bounds_of(settings)
         self.metrics = Metrics()
         self.keys = Keys(None if settings.key is None else settings.key.get_secret_value(), settings.keys_file)
-        self.admission = Admission(limits_of(settings), lambda: len(self.keys.accounts))
+        self.admission = Admission(limits_of(settings), lambda: len(self.keys.accounts), machine.costs.estimate_s)
         self.repeats = Repeats(settings.answer_memory_bytes)
         self._quick_reader = BodyReader(self.bounds)
         self._big_reader = BodyReader(self.bounds, 1 + settings.workers // READERS_PER_CORES)

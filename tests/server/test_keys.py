@@ -17,7 +17,7 @@ import structlog
 from reward_service.errors import RequestError
 from reward_service.server import keys as keys_module
 from reward_service.server import runs
-from reward_service.server.admission import ROLLOUTS, SANDBOX, WORKERS, Admission, NoRoom, Ticket
+from reward_service.server.admission import COMPARISON, LANGUAGE, PROGRAM, ROLLOUTS, SANDBOX, WORKERS, Admission, NoRoom, Ticket
 from reward_service.server.keys import Account, Keys, KeysUnusable
 from tests.server.conftest import Serving
 from tests.server.doubles import program_body, program_group, settle, slow_pipeline
@@ -166,13 +166,14 @@ async def test_a_key_with_more_weight_gets_more_room() -> None:
 async def test_more_work_than_may_wait_is_done_where_nothing_else_is() -> None:
     admission, account = Admission(LIMITS), Account("a")
     one, other = Ticket(admission, account), Ticket(admission, account)
-    one.hold(SANDBOX, 50.0)
+    one.hold(PROGRAM, 50.0)
     with pytest.raises(NoRoom) as shed:
-        other.hold(SANDBOX, 5.0)
+        other.hold(PROGRAM, 5.0)
     assert (shed.value.status, shed.value.cause, shed.value.retry_after_s) == (429, SANDBOX, 45)
-    other.hold(WORKERS, 5.0)
-    one.give_back(SANDBOX, 49.0)
-    other.hold(SANDBOX, 5.0)
+    other.hold(COMPARISON, 2.0)
+    other.hold(LANGUAGE, 3.0)
+    one.give_back(PROGRAM, 49.0)
+    other.hold(PROGRAM, 5.0)
     one.close()
     other.close()
     assert admission.held == dict.fromkeys(LIMITS, 0.0)
@@ -181,13 +182,30 @@ async def test_more_work_than_may_wait_is_done_where_nothing_else_is() -> None:
 async def test_large_bodies_are_turned_away_at_the_door_and_small_ones_where_nothing_has_room() -> None:
     admission, account = Admission(LIMITS), Account("a")
     ticket = Ticket(admission, account)
-    ticket.hold(SANDBOX, 50.0)
+    ticket.hold(PROGRAM, 50.0)
     admission.enter(account, 1000).close()
     with pytest.raises(NoRoom):
         admission.enter(account, 10_000_000)
-    ticket.hold(WORKERS, 50.0)
+    ticket.hold(COMPARISON, 50.0)
     with pytest.raises(NoRoom):
         admission.enter(account, 1000)
+
+
+async def test_work_is_held_at_the_price_that_is_known_now() -> None:
+    """Programs that were let in as cheap and turn out to be dear fill the room; once they are known to be cheap there is room again."""
+    prices = {PROGRAM: 0.01, COMPARISON: 1.0, LANGUAGE: 1.0}
+    admission, account = Admission(LIMITS, price_s=prices.__getitem__), Account("a")
+    ticket = Ticket(admission, account)
+    ticket.hold(PROGRAM, 40)
+    assert admission.held[SANDBOX] == pytest.approx(0.4)
+    prices[PROGRAM] = 0.5
+    with pytest.raises(NoRoom) as shed:
+        ticket.hold(PROGRAM, 2)
+    assert (shed.value.cause, shed.value.retry_after_s, admission.held[SANDBOX]) == (SANDBOX, 11, 20)
+    prices[PROGRAM] = 0.1
+    ticket.hold(PROGRAM, 2)
+    ticket.close()
+    assert admission.held == dict.fromkeys(LIMITS, 0.0)
 
 
 # ---- over HTTP -------------------------------------------------------------------------------------------------------
