@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -14,6 +14,7 @@ from reward_service.records import Grade
 from reward_service.server.admission import ROLLOUTS, Ticket, check_quota
 from reward_service.server.bodies import Body, check_headers, receive_into
 from reward_service.server.estimates import estimate, total
+from reward_service.server.http_protocol import GONE
 from reward_service.server.keys import Account
 from reward_service.server.logs import NOTES
 from reward_service.server.requests import GradeRequest
@@ -47,7 +48,9 @@ class GradingResponse(Response):
                 begun_s = time.perf_counter()
                 await receive_into(body, receive, settings.max_body_bytes, settings.body_wait_s, ticket.hold_bytes)
                 stage("receive", begun_s)
-                await _unless_gone(receive, self._work(body, ticket, wants_stream(headers.get("accept", "")), send, scope.get(NOTES, {})))
+                await _unless_gone(
+                    scope, receive, self._work(body, ticket, wants_stream(headers.get("accept", "")), send, scope.get(NOTES, {}))
+                )
             except Cancelled:
                 self._service.metrics.disconnects.inc()
 
@@ -61,13 +64,17 @@ class GradingResponse(Response):
         notes.update(groups=len(request.groups), rollouts=request.rollouts)
         if request.request_id is not None:
             notes["request_id"] = request.request_id
-        run = self._run(request, ticket)
-        async with run.listening():
-            await run.open()
-            if stream:
-                await self._send_stream(run, send)
-            else:
-                await run.finished()
+        if request.request_id is None and not stream:
+            run = self._start(request, ticket.another())
+            await run.work_alone()
+        else:
+            run = self._run(request, ticket)
+            async with run.listening():
+                await run.open()
+                if stream:
+                    await self._send_stream(run, send)
+                else:
+                    await run.finished()
         begun_s = stage("grade", begun_s)
         if not stream:
             await self._send_whole(run, send)
@@ -78,14 +85,16 @@ class GradingResponse(Response):
         """The work on a request: its own, or under a `request_id` that of an earlier one."""
 
         def start(known: Sequence[Grade] = ()) -> Run:
-            return self._start(request, ticket.another(), known)
+            run = self._start(request, ticket.another(), known)
+            run.begin()
+            return run
 
         if request.request_id is None:
             return start()
         return self._service.repeats.run(self._account.name, request.request_id, request.digest, start)
 
-    def _start(self, request: GradeRequest, room: Ticket, known: Sequence[Grade]) -> Run:
-        """Take room for the work and begin it.
+    def _start(self, request: GradeRequest, room: Ticket, known: Sequence[Grade] = ()) -> Run:
+        """Take room for the work, which can begin then.
 
         Raises:
             NoRoom: 429.
@@ -144,7 +153,7 @@ def _start(media: str, headers: list[tuple[bytes, bytes]] | None = None) -> dict
     return {"type": "http.response.start", "status": 200, "headers": [(b"content-type", media.encode()), *(headers or [])]}
 
 
-async def _unless_gone(receive: Receive, work: Coroutine[object, object, None]) -> None:
+async def _unless_gone(scope: Scope, receive: Receive, work: Coroutine[object, object, None]) -> None:
     """Do the work unless the client goes away first.
 
     Raises:
@@ -154,14 +163,13 @@ async def _unless_gone(receive: Receive, work: Coroutine[object, object, None]) 
     assert task is not None
     gone = False
 
-    async def watch() -> None:
+    def leave() -> None:
         nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
         gone = True
         task.cancel()
 
-    watcher = asyncio.ensure_future(watch())
+    watch = scope.get(GONE)
+    unwatch = _watched(receive, leave) if watch is None else watch(leave)
     try:
         await work
     except asyncio.CancelledError:
@@ -169,4 +177,15 @@ async def _unless_gone(receive: Receive, work: Coroutine[object, object, None]) 
             raise Cancelled("the client went away") from None
         raise
     finally:
-        watcher.cancel()
+        unwatch()
+
+
+def _watched(receive: Receive, leave: Callable[[], None]) -> Callable[[], object]:
+    """The same as `http_protocol.GONE`, of any server: a task that waits for the message."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        leave()
+
+    return asyncio.ensure_future(watch()).cancel

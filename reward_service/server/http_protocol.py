@@ -7,13 +7,14 @@ it bound how long a peer may leave its answer unread, which would be held as lon
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from reward_service.server.refusals import error_body
 
+GONE = "reward_service.gone"  # in an ASGI scope: takes what to call when the client goes away, and gives what takes that back
 MAX_HEAD_BYTES = 65_536  # request line and headers; those of trainers and proxies have about 1 KiB
 HEAD_S = 30.0  # from a head's first byte to its last
 SILENT_S = 75.0  # of a new connection that says nothing
@@ -32,6 +33,8 @@ class BoundedHttp(HttpToolsProtocol):
     _refused = False
     _alarm: asyncio.TimerHandle | None = None  # of a head that does not end
     _stall: asyncio.TimerHandle | None = None  # of an answer that is not read
+    _leave: Callable[[], None] | None = None  # what to call when the client goes away
+    _lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A peer has connected."""
@@ -43,6 +46,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._stop_alarm()
         self._stop_stall()
         super().connection_lost(exc)
+        self._lost = True
+        if self._leave is not None:
+            self._leave()
 
     def pause_writing(self) -> None:
         """The peer takes nothing more for now."""
@@ -71,6 +77,7 @@ class BoundedHttp(HttpToolsProtocol):
         """A request begins; maybe in the middle of what arrived."""
         self._in_head = True
         super().on_message_begin()
+        self.scope[GONE] = self._watch  # type: ignore[literal-required]
 
     def on_headers_complete(self) -> None:
         """The head is whole: refuse it before the application is asked, or ask."""
@@ -89,6 +96,17 @@ class BoundedHttp(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, unless something else was refused."""
         self._refuse(400, NO_HTTP)
+
+    def _watch(self, leave: Callable[[], None]) -> Callable[[], None]:
+        """Call `leave` when the client goes away; what is given back ends that. A task that waits for it would cost more."""
+        self.flow.resume_reading()  # which stands still while a large body is taken in; nobody's leaving would be seen
+        self._leave = leave
+        if self._lost:
+            leave()
+        return self._unwatch
+
+    def _unwatch(self) -> None:
+        self._leave = None
 
     def _refuse(self, status: int, message: str) -> None:
         if self._refused:

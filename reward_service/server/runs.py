@@ -37,12 +37,19 @@ class Host(Protocol):
     cut: bool
 
     def running(self, task: asyncio.Task[None]) -> None:
-        """Remember a task that grades, until it is done."""
+        """Remember a task that grades, so that the service's stop can cancel it."""
+        ...
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """Forget it: it grades no more."""
         ...
 
 
 class Run:
-    """Grades come in while its task runs; afterwards it is the answer. `known` are grades that an earlier run of the same came to."""
+    """Grades come in while it works; afterwards it is the answer. `known` are grades that an earlier run of the same came to.
+
+    Whoever makes it lets it work: by `begin`, in a task of its own that several may listen to, or by `work_alone`, in the task that asks.
+    """
 
     def __init__(
         self, service: Host, request: GradeRequest, arrived_s: float, share: Share, ticket: Ticket, known: Sequence[Grade] = ()
@@ -57,6 +64,7 @@ class Run:
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_end: Callable[[Run], None] = lambda run: None
         self._service = service
+        self._request = request
         self._arrived_s = arrived_s
         self._ticket = ticket
         self._needs: dict[str, PerRollout] = {}
@@ -71,13 +79,36 @@ class Run:
         self._latencies_s: list[float] = []
         for grade in known:
             self._take(grade)
-        self._task = asyncio.create_task(self._work(request))
-        service.running(self._task)
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Work in a task of its own."""
+        self._task = asyncio.create_task(self._work(self._request))
+        self._service.running(self._task)
+        self._task.add_done_callback(self._service.ended)
+
+    async def work_alone(self) -> None:
+        """Work here, for this one client: a task of its own, and waiting for it, takes as long as grading a short answer.
+
+        Raises what refuses the request, and what ended the work.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._service.running(task)
+        try:
+            await self._work(self._request)
+        except asyncio.CancelledError:
+            if not self._was_cut():
+                raise
+            task.uncancel()
+        finally:
+            self._service.ended(task)
+        self.opened.result()
 
     @property
     def done(self) -> bool:
         """Whether nothing more will come."""
-        return self._task.done()
+        return self._task is not None and self._task.done()
 
     def needs_per_rollout(self, needs: dict[str, PerRollout]) -> None:
         """Room that a rollout's grade gives back."""
@@ -91,7 +122,7 @@ class Run:
             yield
         finally:
             self._listeners -= 1
-            if not self._listeners and not self.done:
+            if not self._listeners and self._task is not None and not self._task.done():
                 if self._rejoinable:
                     asyncio.get_running_loop().call_later(REJOIN_S, self._end_unless_joined)
                 else:
@@ -100,19 +131,21 @@ class Run:
 
     async def open(self) -> None:
         """Return once everything that the work needs is there. Raises what refuses the request."""
-        if not self.opened.done():
+        if not self.opened.done() and self._task is not None:
             await asyncio.wait({self.opened, self._task}, return_when=asyncio.FIRST_COMPLETED)
         if self.opened.done():
             self.opened.result()
 
     async def finished(self) -> None:
         """Return once every rollout has its grade. Raises what ended the work."""
+        assert self._task is not None
         if not self._task.done():
             await asyncio.wait({self._task})
         self._task.result()
 
     async def lines(self) -> AsyncIterator[bytes]:
         """Lines of the stream: grades the moment they are known, a heartbeat every HEARTBEAT_S seconds."""
+        assert self._task is not None
         loop = asyncio.get_running_loop()
         beat = loop.time() + HEARTBEAT_S
         told = 0
@@ -151,8 +184,12 @@ class Run:
     # ---- inside ------------------------------------------------------------------------------------------------------
 
     def _end_unless_joined(self) -> None:
-        if not self._listeners:
+        if not self._listeners and self._task is not None:
             self._task.cancel()
+
+    def _was_cut(self) -> bool:
+        """Whether the service's stop ended the work before it was open: then that refuses the request."""
+        return self._service.cut and self.opened.done() and self.opened.exception() is not None
 
     async def _work(self, request: GradeRequest) -> None:
         try:
@@ -183,8 +220,10 @@ class Run:
                     if len(self.grades) % TURN_GRADES == 0:
                         await asyncio.sleep(0)
         except asyncio.CancelledError:
-            if not service.cut:
+            task = asyncio.current_task()
+            if not service.cut or task is None:
                 raise
+            task.uncancel()  # what was meant to end is the grading, not the answer
             for grade in _cancelled(request.groups, self._encoded):
                 self._take(grade)
                 self._note(request, grade)

@@ -95,9 +95,12 @@ class Service:
         return Share(f"{account.name}/{priority}", account.weight * PRIORITY_WEIGHTS[priority])
 
     def running(self, task: asyncio.Task[None]) -> None:
-        """Remember a task that grades, until it is done."""
+        """Remember a task that grades, so that the service's stop can cancel it."""
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """Forget it: it grades no more."""
+        self._running.discard(task)
 
     def readiness(self) -> JsonObject:
         """The machine's readiness; a draining service is not ready."""

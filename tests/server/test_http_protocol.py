@@ -95,7 +95,7 @@ async def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.Monke
             async with asyncio.timeout(60):
                 while service.admission.requests:
                     await asyncio.sleep(0.05)
-        assert service.metrics.disconnects._value.get() == 1
+        assert service.metrics.disconnects.labels().value == 1
 
 
 async def test_a_body_that_trickles_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ async def test_what_is_too_much_is_turned_away_before_any_work(serving: Serving,
         await settle(lambda: len(started) == 2)
         assert (await client.post("/v1/grade", json={"groups": []})).status_code == 429
         assert (await client.post("/v1/grade", json=program_body(program_group(count=6)))).status_code == 429
-        assert service.metrics.shed.labels("requests", "anyone")._value.get() == 2
+        assert service.metrics.shed.labels("requests", "anyone").value == 2
         service.cut_off()
         await asyncio.gather(running, second)
         assert (service.admission.requests, service.admission.rollouts, service.admission.held_bytes) == (0, 0, 0)
@@ -107,7 +107,7 @@ async def test_a_client_that_goes_away_takes_its_work_with_it(
         assert len(started) < 10
         assert not any(b'"end"' in message.get("body", b"") for message in sent)
         assert (service.admission.requests, service.admission.rollouts) == (0, 0)
-        assert service.metrics.disconnects._value.get() == 1
+        assert service.metrics.disconnects.labels().value == 1
 
 
 # ---- the machine -----------------------------------------------------------------------------------------------------
