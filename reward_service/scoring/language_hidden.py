@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from reward_service.scoring.function_words import FUNCTION_WORDS, KEYWORDS
-from reward_service.scoring.language_passages import CLASSIFIED_CHARACTERS, Guess, Known, foreign_runs, telling_words, words_of
+from reward_service.scoring.language_passages import CLASSIFIED_CHARACTERS, Guess, Known, foreign_runs, telling_words
+from reward_service.scoring.language_words import words_of
 from reward_service.scoring.scripts import scripts_of, weight_of
 
 FENCES = ("```", "~~~")

@@ -11,11 +11,13 @@ from __future__ import annotations
 import enum
 import functools
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from reward_service.scoring.function_words import FUNCTION_WORDS, KEYWORDS, SMALL_WORDS
-from reward_service.scoring.scripts import LETTERS, WEIGHTS, letters_of, other_scripts, script_of, scripts_of, weight_of
+from reward_service.scoring.language_words import in_lower_case, lowered_words, words_of
+from reward_service.scoring.scripts import LETTERS, letters_of, other_scripts, script_of, scripts_of, weight_of
 
 Guess = Callable[[str], Mapping[str, float]]  # the languages a text may be in, with their probabilities
 
@@ -42,9 +44,7 @@ NAME_CHARACTERS = 4  # of a name in Han, kana or Hangul
 
 _LETTERS = re.compile(f"[{LETTERS}]+")
 _GREEK = re.compile("[\u0370-\u03ff]")
-_DENSE = letters_of(WEIGHTS)
 _LATIN = letters_of(["latin"])
-_WORD = re.compile(f"[{_DENSE}]+|[{LETTERS}]{{2,}}")
 _ASCII_WORD = re.compile("[A-Za-z]{2,}")
 _STRETCH = re.compile(r".{60}[^.!?…。！？؟۔\n]{0,240}[.!?…。！？؟۔\n]*|.+", re.DOTALL)
 _CODE = re.compile(r"[(){}\[\];:=<>_+]")
@@ -109,11 +109,6 @@ class Known:
 
     text: str
     words: frozenset[str]
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text: two or more letters, or any number of Han, kana or Hangul; "x is 5 米" -> ["is", "米"]."""
-    return (_ASCII_WORD if text.isascii() else _WORD).findall(text)
 
 
 def find_passages(part: Part, reference: str, known: Known, guess: Guess) -> Iterator[Passage]:
@@ -308,22 +303,23 @@ def telling_words(reference: str) -> frozenset[str]:
 def _other_stretches(text: str, reference: str, exempt: _Exemptions, guess: Guess) -> Iterator[Passage]:
     telling = _telling(reference, scripts_of(reference))
     examined = 0
+    plain = in_lower_case(text)
     for stretch in _STRETCH.finditer(text):
-        content = stretch.group()
-        words = words_of(content)
-        lowered = [word.lower() for word in words]
-        if len(telling.intersection(lowered)) < 2:
+        lowered = plain[stretch.start() : stretch.end()].split() if plain is not None else lowered_words(stretch.group())
+        strange = telling.intersection(lowered)
+        if len(strange) < 2:
             continue
+        content = stretch.group()
         if len(_CODE.findall(content)) > CODE_SHARE * len(content):
             yield Passage(stretch.start(), stretch.end(), 0, Kind.CODE)
             continue
         examined += 1
         if examined == EXAMINED_STRETCHES:
             guess = _no_guess
-        found = _other_language(words, lowered, reference, telling, guess)
+        found = _other_language(content, lowered, strange, reference, guess)
         if found is not None and _MAY_QUOTE.search(content) and (rest := _without_quotations(content, exempt)) != content:
-            words = words_of(rest)
-            found = _other_language(words, [word.lower() for word in words], reference, telling, guess)
+            lowered = lowered_words(rest)
+            found = _other_language(rest, lowered, telling.intersection(lowered), reference, guess)
         if found is not None:
             weight, kind, language = found
             yield Passage(stretch.start(), stretch.end(), weight, kind, language)
@@ -333,36 +329,46 @@ def _no_guess(_: str) -> Mapping[str, float]:
     return {}
 
 
-def _other_language(words: list[str], lowered: list[str], reference: str, telling: Set[str], guess: Guess) -> tuple[int, Kind, str] | None:
+def _other_language(
+    content: str, lowered: list[str], strange: frozenset[str], reference: str, guess: Guess
+) -> tuple[int, Kind, str] | None:
     """What is foreign of a stretch: all of it, or its function words of another language, or nothing; weight, kind and language."""
-    distinct = frozenset(lowered)
-    strange = telling & distinct
     if len(strange) < 2:
         return None
     other = _language_of_most(strange)
     telltale = strange & FUNCTION_WORDS[other]
     if len(telltale) < 2:
         return None
+    distinct = frozenset([word for word in lowered if len(word) > 1])
     if len(distinct & FUNCTION_WORDS[reference]) <= len(distinct & FUNCTION_WORDS[other]):
+        words = words_of(content)
         found = _language_of(words, distinct, reference, guess)
         if found is not None:
             return weight_of("".join(words)), Kind.STRETCH, found
-    return sum(len(word) for word in lowered if word in telltale), Kind.WORDS, other
+    return sum([len(word) for word in lowered if word in telltale]), Kind.WORDS, other
 
 
 @functools.cache
-def _languages_of_words() -> Mapping[str, tuple[str, ...]]:
-    return {word: tuple(language for language, words in FUNCTION_WORDS.items() if word in words) for word in _ANY_FUNCTION_WORD}
+def _counters() -> Mapping[str, int]:
+    """For each function word a number in which each of its languages has a byte of 1: the sum of such numbers counts them all."""
+    counters: dict[str, int] = {}
+    for index, words in enumerate(FUNCTION_WORDS.values()):
+        for word in words:
+            counters[word] = counters.get(word, 0) + (1 << _BITS * index)
+    return counters
 
 
-def _language_of_most(words: Set[str]) -> str:
+_BITS = 16  # of one count: a stretch has fewer words
+_LANGUAGES = tuple(FUNCTION_WORDS)
+
+
+@functools.lru_cache(maxsize=2048)
+def _language_of_most(words: frozenset[str]) -> str:
     """The language that has most of these function words; of several, the first in the order of the lists."""
-    counts: dict[str, int] = {}
-    for word in words:
-        for language in _languages_of_words()[word]:
-            counts[language] = counts.get(language, 0) + 1
-    most = max(counts.values())
-    return next(language for language in FUNCTION_WORDS if counts.get(language) == most)
+    total = sum(map(_counters().__getitem__, words))
+    counts = memoryview(total.to_bytes(len(_LANGUAGES) * _BITS // 8, sys.byteorder)).cast("H").tolist()
+    counts = counts if sys.byteorder == "little" else counts[::-1]
+    return _LANGUAGES[counts.index(max(counts))]
 
 
 def _without_quotations(content: str, exempt: _Exemptions) -> str:

@@ -21,7 +21,8 @@ from reward_service.records import Json, LanguageFinding
 from reward_service.scoring.function_words import FUNCTION_WORDS
 from reward_service.scoring.language import Detection, base_language
 from reward_service.scoring.language_hidden import hidden_language, without_comments
-from reward_service.scoring.language_passages import SHORT_PART, Guess, Kind, Known, Part, Passage, find_passages, words_of
+from reward_service.scoring.language_passages import SHORT_PART, Guess, Kind, Known, Part, Passage, find_passages
+from reward_service.scoring.language_words import words_of
 from reward_service.scoring.prose import Prose, find_prose
 from reward_service.scoring.scripts import letters_in, script_of, scripts_of, weight_of
 
