@@ -33,11 +33,14 @@ _IMPORTS_NUMPY = re.compile(r"^[ \t]*(?:import|from)[ \t]+(?:numpy|scipy|pandas)
 class NamespacesConfig:
     """Settings of the embedded backend. `packages` is a folder of Python packages for candidates; `uid` what root runs boxes as.
 
+    `cgroup` is a folder to make cgroups in instead of looking for one (`Cgroups.open`).
+
     `binaries_disk_bytes` bounds the compiled programs that are kept in `cache_dir`. `first_core` is that of the first slot: runners
     with one slot each that share a machine should not all take the same.
     """
 
     slots: int = 2
+    cgroup: str | None = None
     python: str = "python3"
     packages: str | None = None
     strict: bool = False
@@ -89,7 +92,7 @@ class NamespacesSandbox:
         _raise_open_files()
         if not system.supported():
             raise SandboxUnavailable(f"no system-call table for {system.machine()}; x86_64 and aarch64 are known")
-        self._cgroups = Cgroups.open()
+        self._cgroups = Cgroups.open(self._config.cgroup)
         if self._cgroups is None and self._config.strict:
             raise SandboxUnavailable(
                 "strict: no memory cgroup is delegated to this process, and rlimits alone do not bound a whole job tree"

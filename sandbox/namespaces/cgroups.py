@@ -12,12 +12,18 @@ import fcntl
 import os
 import secrets
 import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from sandbox.interface import SandboxUnavailable
 
 _PREFIX = "reward-sandbox-"
 _ROOT = "/sys/fs/cgroup"
 _NEIGHBOURS = 1000  # cgroups beside ours that are looked at
+_ENTER = 'for door; do echo 0 >"/proc/self/fd/$door" || exit 1; done; cat'  # in a shell, given the numbers of its doors
+_CLAIMS, _CLAIM_S = 200, 0.002  # attempts at a folder of ours, against services that sweep at the same moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,32 +158,58 @@ class Cgroups:
         self._free: list[CellCgroup] = []
         self._made = 0
         # Held while we live: a pid would mean nothing to services in other pid namespaces that share the folder.
-        self._locks = [_lock(folder) for folder in {path, cpu_path} if folder is not None]
+        self._locks: list[int] = []
 
     @classmethod
-    def open(cls) -> Cgroups | None:
-        """Make our folder in the first place that lets us, after sweeping what dead services left; None where none does."""
-        name = f"{_PREFIX}{secrets.token_hex(8)}"
+    def open(cls, delegated: str | None = None) -> Cgroups | None:
+        """Make our folder in the first place that lets us, after sweeping what dead services left; None where none does.
+
+        `delegated` is a folder that somebody made for us: a cgroup of version 2, or `memory` and `cpuacct` of version 1 in there. Then it
+        is used, and nothing else.
+
+        Raises:
+            SandboxUnavailable: the machine's fault: `delegated` is of no use.
+        """
+        if delegated is not None:
+            return _delegated(delegated)
         for base, files in _candidates():
-            path = f"{base}/{name}"
-            cpu_path = path if files.version == 2 else _make_cpu_folder(name)
-            try:
-                _sweep_around(base)
-                os.makedirs(path, exist_ok=True)
-                if files.version == 2:
-                    with open(f"{path}/cgroup.subtree_control", "w") as file:
-                        file.write("+memory")
-                found = cls(path, cpu_path, files)
-                probe = found.take()
-                probe.unlimit()
-                for descriptor in probe.open_counters():
-                    os.close(descriptor)
-                found.give_back(probe)
-            except OSError:
-                _remove(path)
-                continue
-            return found
+            with contextlib.suppress(OSError):
+                return cls.make(base, base if files.version == 2 else _cpu_base(), files)
         return None
+
+    @classmethod
+    def make(cls, base: str, cpu_base: str | None, files: Files, *, cpu_needed: bool = False) -> Cgroups:
+        """Our folder in `base`, and where CPU time is counted elsewhere, one there. Raises OSError."""
+        name = f"{_PREFIX}{secrets.token_hex(8)}"
+        found = cls(f"{base}/{name}", None, files)
+        try:
+            _sweep_around(base)
+            found._locks.append(_claim(found.path))
+            if files.version == 2:
+                found._cpu_path = found.path
+                with open(f"{found.path}/cgroup.subtree_control", "w") as file:
+                    file.write("+memory")
+            elif cpu_base is not None:
+                found._claim_cpu(cpu_base, name, needed=cpu_needed)
+            probe = found.take()
+            probe.unlimit()
+            for descriptor in probe.open_counters():
+                os.close(descriptor)
+            found.give_back(probe)
+        except OSError:
+            found.close()
+            raise
+        return found
+
+    def _claim_cpu(self, base: str, name: str, *, needed: bool) -> None:
+        try:
+            _sweep_around(base)
+            self._locks.append(_claim(f"{base}/{name}"))
+        except OSError:
+            if needed:
+                raise
+            return
+        self._cpu_path = f"{base}/{name}"
 
     def give_back(self, group: CellCgroup) -> None:
         """Take back a cgroup whose processes are gone."""
@@ -211,16 +243,55 @@ class Cgroups:
             _remove(self._cpu_path)
 
 
-def _make_cpu_folder(name: str) -> str | None:
-    base = _cpu_base()
-    if base is None:
-        return None
+def _delegated(folder: str) -> Cgroups:
+    """Our folder in the one that was made for us, once it has been tried. Raises SandboxUnavailable."""
+    second = os.path.exists(f"{folder}/cgroup.subtree_control")
+    bases = (folder, None, _V2) if second else (f"{folder}/memory", f"{folder}/cpuacct", _V1)
     try:
-        _sweep_around(base)
-        os.makedirs(f"{base}/{name}", exist_ok=True)
-    except OSError:
-        return None
-    return f"{base}/{name}"
+        found = Cgroups.make(*bases, cpu_needed=True)
+    except OSError as error:
+        raise SandboxUnavailable(
+            f"no cgroup can be made in {folder} ({error}): deploy/delegate-cgroup prepares one, docs/deploy.md"
+        ) from error
+    try:
+        group = found.take()
+        _try(group)
+    except OSError as error:
+        found.close()
+        why = "a container must be started below it, in the host's cgroup namespace" if second else "it is not this user's"
+        raise SandboxUnavailable(f"no process can be moved into {folder} ({error}): {why}, docs/deploy.md") from error
+    found.give_back(group)
+    return found
+
+
+def _try(group: CellCgroup) -> None:
+    """Move a process in, as cells are. Raises OSError."""
+    with group.doors() as doors:
+        command = ["/bin/sh", "-c", _ENTER, "sh", *map(str, doors)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=doors) as process:
+            group.admit(process.pid)
+    if process.returncode:
+        raise PermissionError("a process of ours may not move itself in")
+
+
+def _claim(folder: str) -> int:
+    """Make a folder; the descriptor that holds its lock. Whoever sweeps just now may take it for one that was left. Raises OSError."""
+    for _ in range(_CLAIMS):
+        os.makedirs(folder, exist_ok=True)
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            descriptor = _lock(folder)
+            if _is_at(descriptor, folder):
+                return descriptor
+            os.close(descriptor)
+        time.sleep(_CLAIM_S)
+    raise BlockingIOError(f"{folder} is swept again and again")
+
+
+def _is_at(descriptor: int, folder: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(folder))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(folder: str) -> int:
@@ -256,10 +327,13 @@ def sweep(base: str) -> int:
         if not name.startswith(_PREFIX):
             continue
         try:
-            os.close(_lock(f"{base}/{name}"))
+            lock = _lock(f"{base}/{name}")
         except OSError:
             continue  # its owner lives, or somebody else sweeps it
-        _remove(f"{base}/{name}")
+        try:
+            _remove(f"{base}/{name}")  # under the lock: its owner may just be about to take it
+        finally:
+            os.close(lock)
         count += 1
     return count
 
