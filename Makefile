@@ -50,7 +50,7 @@ attacks: setup ## Run the hostile programs against the sandbox (three minutes; C
 containers: setup ## Run what needs a container engine: contract, deployment, attacks through docker, remote and compose (CI runs it, too)
 	@echo "containers: pytest -m containers"
 	@$(BIN)/python -m pytest -m containers $(PYTEST_ARGS)
-	@for backend in docker composed; do echo "containers: pytest -m attacks --backend $$backend"; \
+	@for backend in $(if $(filter 0,$(shell id -u)),docker-cgroup,docker) composed; do echo "containers: pytest -m attacks --backend $$backend"; \
 	    $(BIN)/python -m pytest -m attacks --backend $$backend $(PYTEST_ARGS); done
 	@echo "containers: attacks that a connection could matter to, --backend remote (composed is the same over containers, with all of them)"
 	@$(BIN)/python -m pytest -m attacks --backend remote tests/attacks/test_beyond_one_job.py tests/attacks/test_calls.py $(PYTEST_ARGS)

@@ -148,6 +148,13 @@ class Settings(BaseSettings):
     docker_runtime: str | None = Field(
         None, min_length=1, description="For `docker`: runtime of the containers, such as `runsc`; unset: the engine's default."
     )
+    docker_cgroup: str | None = Field(
+        None,
+        pattern=r"^(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+$",
+        description="For `docker`: the cgroup that `deploy/delegate-cgroup` made on the engine's machine, such as `/reward-runners`: "
+        "memory of programs is then bounded by the kernel.",
+        json_schema_extra={"unit": "path"},
+    )
     docker_programs: int = Field(
         2000, ge=1, le=1_000_000_000, description="For `docker`: programs that a container serves before it is replaced."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -99,6 +100,7 @@ class Machine:
         if self._sandbox_fault is not None and isinstance(self.sandbox, RunnerPool):
             self._starting_again = asyncio.create_task(self._start_again())
         self._versions = await versions_of(self.settings, embedded=not isinstance(self.sandbox, RunnerPool))
+        self._name_tool_chain()
         self._started = True
 
     async def _start_sandbox(self) -> bool:
@@ -133,7 +135,8 @@ class Machine:
         """What a request may use: `share` takes turns with others (a name is a flow), `start_by` is a time of the event loop's clock."""
         share = Share(share) if isinstance(share, str) else share
         judge = _BoundJudge(_BoundWorkers(self, share, start_by, None), self.settings)
-        self.memory.tool_chain = repr(sorted(self.versions().items()))
+        if isinstance(self.sandbox, RunnerPool):  # whose tools may change while we serve
+            self._name_tool_chain()
         return Effects(
             workers=_BoundWorkers(self, share, start_by, self.settings.math_cpu_s),
             sandbox=_BoundSandbox(self, share, start_by),
@@ -142,6 +145,9 @@ class Machine:
             math_conventions=self.settings.math_conventions,
             memory=self.memory,
         )
+
+    def _name_tool_chain(self) -> None:
+        self.memory.tool_chain = repr(sorted(self.versions().items()))
 
     async def after_a_loss(self, attempt: int) -> None:
         """Count a lost runner and leave what replaces it a moment; `attempt` counts from 0."""
@@ -196,6 +202,7 @@ def _pool(settings: Settings) -> RunnerPool:
         image=settings.docker_image,
         slots=settings.sandbox_slots,
         runtime=settings.docker_runtime,
+        cgroup=settings.docker_cgroup,
         programs=settings.docker_programs,
         host=settings.docker_host,
         strict=settings.strict,
@@ -219,6 +226,11 @@ def _embedded(settings: Settings) -> NamespacesSandbox:
     )
 
 
+@functools.lru_cache(maxsize=64)
+def _bounded(task: Task[R], cpu_s: float) -> Task[R]:
+    return replace(task, cpu_s=cpu_s)
+
+
 class _BoundWorkers:
     """The workers, for one request. `cpu_s`, where given, replaces the limit that a task states."""
 
@@ -227,7 +239,7 @@ class _BoundWorkers:
 
     async def run(self, task: Task[R], *args: object) -> R:
         """See `effects.Workers`. What was computed before, or is just being computed for another request, is not computed again."""
-        bounded = task if self._cpu_s is None else replace(task, cpu_s=self._cpu_s)
+        bounded = task if self._cpu_s is None else _bounded(task, self._cpu_s)
         kind = task.function.__qualname__
         key = key_of(task.function.__module__, kind, bounded.cpu_s, args)
         found = await self._machine.results.get(key, self._share, lambda: self._compute(key, bounded, kind, args))

@@ -27,16 +27,22 @@ _RUNNER_BYTES = 2_147_483_648  # beyond a program's own limit: warm processes, a
 _PROCESSES = 1024
 _CORES_PER_SLOT = 2
 _YOUNG_S = 60.0
+_CGROUP = "/run/cgroup"  # in the container
+_HOST_CGROUPS = "/sys/fs/cgroup"
 _TMP = "rw,nosuid,nodev,noexec,size=16m,nr_inodes=1024,mode=1777"
 
 
 @dataclass(frozen=True, slots=True)
 class DockerConfig:
-    """Settings of the docker backend. A container is replaced after so many `programs`; `runtime` is the engine's default where None."""
+    """Settings of the docker backend. A container is replaced after so many `programs`; `runtime` is the engine's default where None.
+
+    `cgroup` is the path of a cgroup on the engine's machine that belongs to the runners' user: programs get cgroups of their own in there.
+    """
 
     image: str = "reward-sandbox"
     slots: int = 2
     runtime: str | None = None
+    cgroup: str | None = None
     programs: int = 2000
     host: str = "unix:///var/run/docker.sock"
     strict: bool = False
@@ -52,6 +58,7 @@ class Engine:
         self._client: Any = None
         self._cores = 1
         self._security: tuple[str, ...] = ()
+        self._cgroup_version = "1"
 
     def connect(self) -> None:
         """Reach the engine, look whether the image and the runtime are there, and sweep. Raises SandboxUnavailable."""
@@ -68,6 +75,7 @@ class Engine:
                 raise SandboxUnavailable(f"the engine has no runtime {self._config.runtime} (it has {known})")
             self._cores = int(info.get("NCPU") or 1)
             self._security = tuple(info.get("SecurityOptions") or ())
+            self._cgroup_version = str(info.get("CgroupVersion") or "1")
             self.sweep()
 
     def create(self, number: int) -> str:
@@ -76,6 +84,7 @@ class Engine:
         command = [
             "--stdio", "--slots", "1", "--first-core", str(number), "--cpp-standard", config.cpp_standard,
             "--max-memory-bytes", str(config.max_memory_bytes), *(["--strict"] if config.strict else []),
+            *(["--cgroup", _CGROUP] if config.cgroup else []),
         ]  # fmt: skip
         with _explained(config):
             made = self._client.create_container(
@@ -96,9 +105,6 @@ class Engine:
         memory = config.max_memory_bytes + _RUNNER_BYTES
         confined = any("apparmor" in option for option in self._security)
         security = ["no-new-privileges", f"seccomp={container_profile()}", *(["apparmor=unconfined"] if confined else [])]
-        self.grants = "seccomp profile that allows user namespaces and mounts, /proc unmasked" + (
-            ", AppArmor unconfined" if confined else ""
-        )
         found = self._client.create_host_config(
             network_mode="none",
             read_only=True,
@@ -115,6 +121,7 @@ class Engine:
             auto_remove=True,
             ulimits=[{"Name": "core", "Soft": 1, "Hard": 1}],
             runtime=config.runtime,
+            **(cgroup_options(config.cgroup, self._cgroup_version) if config.cgroup else {}),
         )
         found["MaskedPaths"], found["ReadonlyPaths"] = [], []
         return found
@@ -147,15 +154,6 @@ class Engine:
                 if error.response is None or error.response.status_code != 409:  # it is being removed already
                     raise
 
-    def out_of_memory(self, container: str) -> bool:
-        """Whether the kernel killed in the container for memory, as far as the engine still knows."""
-        import docker
-
-        try:
-            return bool(self._client.inspect_container(container)["State"]["OOMKilled"])
-        except (docker.errors.DockerException, OSError):
-            return False
-
     def sweep(self) -> int:
         """Remove the containers that services which are gone left; how many there were. Raises SandboxUnavailable."""
         count = 0
@@ -172,6 +170,21 @@ class Engine:
             self._client.close()
 
 
+def cgroup_options(name: str, version: str) -> dict[str, Any]:
+    """What of a host configuration puts a delegated cgroup where the runner looks for it; the engine refuses where it is not there.
+
+    In version 2 whoever moves a process must own the cgroup above both places, so that the container itself is started in there.
+    """
+    import docker
+
+    if version == "1":
+        places = [(f"{_CGROUP}/{controller}", f"{_HOST_CGROUPS}/{controller}{name}") for controller in ("memory", "cpuacct")]
+        return {"mounts": [docker.types.Mount(target, source, type="bind") for target, source in places]}
+    mounts = [docker.types.Mount(_CGROUP, f"{_HOST_CGROUPS}{name}", type="bind")]
+    parent = name.removeprefix("/") if name.endswith(".slice") else name  # systemd's names of slices have no slash
+    return {"mounts": mounts, "cgroup_parent": parent, "cgroupns": "host"}
+
+
 @contextlib.contextmanager
 def _explained(config: DockerConfig) -> Iterator[None]:
     """What goes wrong with the engine, in words that say what to do."""
@@ -183,7 +196,9 @@ def _explained(config: DockerConfig) -> Iterator[None]:
     except docker.errors.ImageNotFound as error:
         raise SandboxUnavailable(f"no image {config.image}: docker build -f sandbox/Dockerfile -t {config.image} .") from error
     except docker.errors.APIError as error:
-        raise SandboxUnavailable(f"the engine refuses: {str(error.explanation or error)[:500]}") from error
+        said = str(error.explanation or error)[:500]
+        hint = "; deploy/delegate-cgroup makes it, again after each boot" if f"does not exist: {_HOST_CGROUPS}" in said else ""
+        raise SandboxUnavailable(f"the engine refuses: {said}{hint}") from error
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         raise SandboxUnavailable(f"no container engine answers at {config.host}: {str(error)[:300]}") from error
 

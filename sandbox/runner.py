@@ -53,6 +53,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--cpp-standard", default="gnu++20", choices=("gnu++20", "c++20"))
     parser.add_argument("--cache", help="folder of compiled headers")
     parser.add_argument("--max-memory-bytes", type=int, default=4_294_967_296)
+    parser.add_argument(
+        "--cgroup", metavar="FOLDER", help="folder delegated to this user: each program gets a cgroup in there, or none runs"
+    )
     parser.add_argument("--strict", action="store_true", help="refuse to run without a cgroup for each program")
     parser.add_argument("--token-file", help="file whose first line is the token (default: the environment's SANDBOX_TOKEN)")
     return parser.parse_args(arguments)
@@ -85,8 +88,8 @@ def tool_versions(python: str) -> dict[str, str]:
 async def serve(args: argparse.Namespace, token: str) -> int:
     """Start the sandbox and serve until told to stop; the exit code."""
     config = NamespacesConfig(
-        slots=args.slots, python=args.python, packages=args.packages, strict=args.strict, cpp_standard=args.cpp_standard,
-        cache_dir=args.cache, max_memory_bytes=args.max_memory_bytes, first_core=args.first_core,
+        slots=args.slots, cgroup=args.cgroup, python=args.python, packages=args.packages, strict=args.strict,
+        cpp_standard=args.cpp_standard, cache_dir=args.cache, max_memory_bytes=args.max_memory_bytes, first_core=args.first_core,
     )  # fmt: skip
     sandbox = NamespacesSandbox(config)
     stopped = asyncio.Event()

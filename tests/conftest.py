@@ -19,7 +19,9 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--backend", default="namespaces", help="sandbox that attacks are run against: namespaces, docker, remote, composed, or unix:/path"
+        "--backend",
+        default="namespaces",
+        help="sandbox that attacks are run against: namespaces, docker, docker-cgroup, remote, composed, or unix:/path",
     )
 
 

@@ -42,7 +42,8 @@ GOOD: Mapping[str, str] = {
 }  # how a feature's finding begins where all is well
 FEATURE_ADVICE: Mapping[str, str] = {
     "memory accounting": "memory is bounded per process and by watching, not for the whole job tree: delegate a memory cgroup to this user "
-    "(systemd-run --user --scope -p Delegate=yes, or a folder of the memory and pids controllers that it owns)",
+    "(systemd-run --user --scope -p Delegate=yes, or a folder of the memory and pids controllers that it owns); for containers "
+    "deploy/delegate-cgroup does it (docs/deploy.md)",
     "precompiled header": "each C++ program compiles about a second slower: install g++ and let this user write its cache folder",
     "runners": "see what is said of those that do not run (docs/deploy.md)",
     "grants": "run them as deploy/compose.yaml does: an ordinary user, no capabilities, no network, a read-only root, deploy/seccomp.json",

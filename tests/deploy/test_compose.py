@@ -230,7 +230,7 @@ def test_without_a_key_the_port_is_published_on_loopback_or_not_at_all(composed:
 
 
 def test_the_example_of_the_environment_names_what_the_file_uses() -> None:
-    text = (ROOT / "deploy/compose.yaml").read_text()
+    text = "".join(file.read_text() for file in sorted((ROOT / "deploy").glob("compose*.yaml")))
     used = set(re.findall(r"\$\{([A-Z_]+)", text)) | {"REWARD_KEY"}
     named = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / "deploy/env.example").read_text(), re.MULTILINE))
     assert used == named

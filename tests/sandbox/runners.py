@@ -55,6 +55,9 @@ def backend_named(name: str) -> Iterator[NamespacesSandbox | Pool]:
         yield NamespacesSandbox(NamespacesConfig(slots=2, python=sys.executable, packages=str(PACKAGES)))
     elif name == "docker":
         yield Pool(containers(DockerConfig(slots=2)))
+    elif name == "docker-cgroup":
+        with delegated_cgroup() as cgroup:
+            yield Pool(containers(DockerConfig(slots=2, cgroup=cgroup, strict=True)))
     elif name == "remote":
         with tempfile.TemporaryDirectory() as folder, runner_process(f"unix:{folder}/a.sock", "--packages", str(PACKAGES)):
             yield remote(f"unix:{folder}/a.sock")
@@ -63,6 +66,21 @@ def backend_named(name: str) -> Iterator[NamespacesSandbox | Pool]:
             yield remote(f"unix:{folder}/*.sock")
     else:
         yield remote(name)
+
+
+@contextlib.contextmanager
+def delegated_cgroup(suffix: str = "") -> Iterator[str]:
+    """A cgroup that runners in containers may divide; its name on this machine."""
+    name, script = f"reward-runners-test-{os.getpid()}{suffix}", str(ROOT / "deploy/delegate-cgroup")
+    subprocess.run([script, name], check=True, capture_output=True)
+    try:
+        yield f"/{name}"
+    finally:
+        remove = [script, "--remove", name]
+        end = time.monotonic() + 10  # what was killed in there takes a moment
+        while subprocess.run(remove, capture_output=True).returncode and time.monotonic() < end:
+            time.sleep(0.1)
+        subprocess.run(remove, check=True, capture_output=True)
 
 
 @contextlib.contextmanager
