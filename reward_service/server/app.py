@@ -16,7 +16,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.types import ASGIApp
+from starlette.types import Receive, Scope, Send
 
 import reward_service
 from reward_service.errors import RewardServiceError
@@ -78,13 +78,12 @@ class _Application(FastAPI):
 
     def __init__(self, service: Service, **options: Any) -> None:
         super().__init__(**options)
-        self._service = service
+        direct = Direct(super().__call__, path=GRADE, endpoint=grading_endpoint(service), metrics=service.metrics)
+        self._front = Observed(ServerErrorMiddleware(direct, handler=unforeseen), metrics=service.metrics)
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """What answers a request, from the outside in."""
-        metrics = self._service.metrics
-        direct = Direct(super().build_middleware_stack(), path=GRADE, endpoint=grading_endpoint(self._service), metrics=metrics)
-        return Observed(ServerErrorMiddleware(direct, handler=unforeseen), metrics=metrics)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        await self._front(scope, receive, send)
 
 
 def serve(settings: Settings) -> None:

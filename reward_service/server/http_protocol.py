@@ -25,6 +25,35 @@ LONG_HEAD = f"the request line and headers have more than {MAX_HEAD_BYTES} bytes
 REASONS: Mapping[int, str] = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
 
 
+class Joined:
+    """What uvicorn writes an answer to: a head that states a length goes with the body, which follows at once, in one write."""
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Write it, or keep it for the next."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 ") and b"\r\ncontent-length: " in data:
+            self._head = data
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Write what is kept, and close."""
+        if self._head:
+            self.write(b"")
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether it is closing."""
+        return self._transport.is_closing()
+
+
 class BoundedHttp(HttpToolsProtocol):
     """One connection."""
 
@@ -87,6 +116,8 @@ class BoundedHttp(HttpToolsProtocol):
             self._refuse(431, LONG_HEAD)
             raise ValueError(LONG_HEAD)  # ends the parser
         super().on_headers_complete()
+        if self.scope["method"] != "HEAD":  # whose answer has no body
+            self.cycle.transport = Joined(self.transport)  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         """The body is whole."""

@@ -195,7 +195,11 @@ class Run:
         try:
             async with self._service.test_sets.lease(request.groups) as groups:
                 self.opened.set_result(None)
-                await self._grade(replace(request, groups=_without(groups, self._encoded) if self._encoded else tuple(groups)))
+                if self._encoded:
+                    request = replace(request, groups=_without(groups, self._encoded))
+                elif groups is not request.groups:
+                    request = replace(request, groups=tuple(groups))
+                await self._grade(request)
             self._finish(request)
         except BaseException as error:
             if self.opened.done():

@@ -111,3 +111,44 @@ async def test_a_body_that_trickles_is_refused(monkeypatch: pytest.MonkeyPatch) 
         assert (await answer).startswith(b"HTTP/1.1 408 ")
         assert service.admission.requests == 0
         writer.close()
+
+
+class Transport:
+    """Notes what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+def test_a_head_that_states_a_length_is_written_with_the_body() -> None:
+    transport = Transport()
+    joined = http_protocol.Joined(transport)  # type: ignore[arg-type]
+    joined.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    joined.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n")
+    joined.write(b"body")
+    joined.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    joined.write(b"4\r\nHTTP\r\n")
+    assert transport.written == [
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbody",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"4\r\nHTTP\r\n",
+    ]
+
+
+def test_a_head_whose_body_never_comes_is_written_before_the_end() -> None:
+    transport = Transport()
+    joined = http_protocol.Joined(transport)  # type: ignore[arg-type]
+    joined.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n")
+    joined.close()
+    assert (transport.written, joined.is_closing()) == ([b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"], True)
