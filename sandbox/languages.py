@@ -52,8 +52,9 @@ def canonical_language(name: str) -> str | None:
 
 CPP_OPTIMISATION = ("-O2", "-pipe", "-DONLINE_JUDGE")
 # Ways to link, best first; the first that works on this machine is taken. A static program starts three times faster (no dynamic linker:
-# 0.36 ms against 1.08), and gold links it faster than bfd does (0.06 s against 0.15).
-LINK_FLAGS = (("-static", "-s", "-fuse-ld=gold"), ("-static", "-s"), ("-fuse-ld=gold",), ())
+# 0.36 ms against 1.08), and gold links it faster than bfd does (0.06 s against 0.15). Without what nobody calls it is a fifth smaller.
+_STATIC = ("-static", "-s", "-Wl,--gc-sections")
+LINK_FLAGS = ((*_STATIC, "-fuse-ld=gold"), _STATIC, ("-fuse-ld=gold",), ())
 HEADER_FOLDER = "/pch"  # inside the compile box: holds bits/stdc++.h.gch and nothing else
 
 

@@ -49,20 +49,35 @@ _IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*(?:[ \
 
 
 class Prepared:
-    """What every cell needs and the zygote makes once: the filters, and the compiled inner loop where it is shown."""
+    """What every cell needs and the zygote makes once: an object that is made in a cell lies in pages that must be copied."""
 
-    def __init__(self) -> None:
+    def __init__(self, uid: int, gid: int) -> None:
         machine = system.machine()
         kinds = [(memory, cpu) for memory in (True, False) for cpu in (True, False)]
         self.cell_filter = system.Filter(seccomp.cell_filter(machine))
         self.filters = {kind: system.Filter(seccomp.candidate_filter(machine, memory=kind[0], cpu=kind[1])) for kind in kinds}
         self.speed = accounting.Speed()
         self.loop = launch.Loop() if os.path.exists(launch.LIBRARY) else None
+        self.cloner = system.Cloner()
+        self.program = child.Program(child.KIND_PYTHON)
+        self.accounts = accounting.Accounts(())
+        self.message = system.Memory(max(ORDER_BYTES, REQUEST.size + INPUT_BYTES))
+        self.reply = system.Memory(REPLY.size + STDOUT_BYTES + STDERR_BYTES)
+        self.files = (
+            ("/proc/self/setgroups", b"deny"),
+            ("/proc/self/uid_map", b"1000 %d 1" % uid),
+            ("/proc/self/gid_map", b"1000 %d 1" % gid),
+        )
 
     def settle(self) -> None:
         """What is left to do once all modules are there; called by the frame that forks cells."""
         # below a program lie that frame's and those of start and serve, then run, _call and exec, or _compiled_turn, serve and the call
         child.prepare_interpreter(child.frames() - 1 + 2 + 3)
+        system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+        core = 0 if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0 else 1
+        # with 0 a core_pattern that is a pipe would still be fed; nobody can change it behind the filter
+        resource.setrlimit(resource.RLIMIT_CORE, (core, core))
+        self.cell_filter.install()
 
 
 class Cell:
@@ -71,15 +86,16 @@ class Cell:
     def __init__(self, control: socket, prepared: Prepared) -> None:
         self._control = control
         self._prepared = prepared
-        self._cloner = system.Cloner()
+        self._cloner = prepared.cloner
         self._filter = prepared.filters[True, True]
         self._ready = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._program = child.Program(child.KIND_PYTHON)
-        self._accounts = accounting.Accounts(())
+        self._program = prepared.program
+        self._accounts = prepared.accounts
         self._unix_sockets = os.open("/proc/self/net/unix", os.O_RDONLY | os.O_CLOEXEC)
         self._loop: launch.Loop | None = None
-        self._message = system.memory_of_our_own(max(ORDER_BYTES, REQUEST.size + INPUT_BYTES))
-        self._reply = system.memory_of_our_own(REPLY.size + STDOUT_BYTES + STDERR_BYTES)
+        self._message, self._reply = prepared.message.view, prepared.reply.view
+        prepared.message.keep()
+        prepared.reply.keep()
 
     def serve(self) -> None:
         """Load one program, then run tests until the socket closes. A test's own process comes back here, too, and runs the program."""
@@ -147,7 +163,14 @@ class Cell:
         accounts.set_base(forked=kind == child.KIND_PYTHON)
         loop = self._prepared.loop
         if loop is not None and error is None:
-            loop.attach(self._control.fileno(), self._ready, self._unix_sockets, accounts, self._cloner, (self._message, self._reply))
+            loop.attach(
+                self._control.fileno(),
+                self._ready,
+                self._unix_sockets,
+                accounts,
+                self._cloner,
+                (self._prepared.message, self._prepared.reply),
+            )
             loop.set_program(self._program, _TEST_NAMESPACES, self._filter, _QUIET_TICK_S if accounts.memory else _TICK_S)
             self._loop = loop
         return error
@@ -319,9 +342,7 @@ def _open_files(data: memoryview) -> list[int]:
 
 def _place_program(path: str, source: int, at: int, size: int) -> None:
     target = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o555)
-    end = at + size
-    while at < end:
-        at += os.sendfile(target, source, at, end - at)
+    system.pour(source, at, size, target)
     os.close(target)
 
 
@@ -351,7 +372,7 @@ _IMPORTABLE = frozenset(
 )  # fmt: skip
 
 
-def start(control: socket, doors: list[int], outer_uid: int, outer_gid: int, prepared: Prepared) -> None:
+def start(control: socket, doors: list[int], prepared: Prepared) -> None:
     """Turn a fresh clone of the zygote into a cell and serve; never returns. `doors` lead into its cgroups."""
     try:
         for door in doors:
@@ -359,18 +380,10 @@ def start(control: socket, doors: list[int], outer_uid: int, outer_gid: int, pre
             os.close(door)
         os.setsid()
         system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
-        for name, text in (("setgroups", "deny"), ("uid_map", f"1000 {outer_uid} 1"), ("gid_map", f"1000 {outer_gid} 1")):
-            with open(f"/proc/self/{name}", "w") as file:
-                file.write(text)
+        for path, text in prepared.files:
+            _write(path, text)
         mounts.mount_proc()
-        with open("/proc/sys/user/max_user_namespaces", "w") as file:
-            file.write("0")  # nobody in here makes another user namespace, whatever the filter says
-        system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
-        core = 0 if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0 else 1
-        resource.setrlimit(
-            resource.RLIMIT_CORE, (core, core)
-        )  # with 0 a core_pattern that is a pipe would still be fed; nobody can change it
-        prepared.cell_filter.install()
+        _write("/proc/sys/user/max_user_namespaces", b"0")  # nobody in here makes another user namespace, whatever the filter says
         Cell(control, prepared).serve()
     except (BrokenPipeError, ConnectionResetError):
         os._exit(0)
@@ -378,3 +391,9 @@ def start(control: socket, doors: list[int], outer_uid: int, outer_gid: int, pre
         os.write(2, f"cell: {type(error).__name__}: {error}\n".encode())
         os._exit(70)
     os._exit(0)
+
+
+def _write(path: str, text: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY)  # `open` would make three objects, in pages that must be copied
+    os.write(descriptor, text)
+    os.close(descriptor)

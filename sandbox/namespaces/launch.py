@@ -95,12 +95,12 @@ class Loop:
         unix_sockets: int,
         accounts: accounting.Accounts,
         cloner: system.Cloner,
-        buffers: tuple[memoryview, memoryview],
+        buffers: tuple[system.Memory, system.Memory],
     ) -> None:
         """Take a cell's descriptors, accounts and buffers for what comes and goes."""
         plan = self._plan
-        self._message = buffers[0]
-        plan.message, plan.answer = map(system.address, buffers)
+        self._message = buffers[0].view
+        plan.message, plan.answer = buffers[0].address, buffers[1].address
         plan.control, plan.ready, plan.unix_sockets, plan.thread_id = control, ready, unix_sockets, cloner.thread_id or None
         plan.accounts = ctypes.pointer(accounts.state)
         self._kept = (accounts,)

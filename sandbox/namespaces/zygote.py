@@ -50,9 +50,9 @@ def main() -> None:
     else:
         uid = gid = 1000
     system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
-    prepared = cell.Prepared()
+    prepared = cell.Prepared(uid, gid)
     _warm(config)
-    _serve(control, uid, gid, prepared, cell, system)
+    _serve(control, prepared, cell, system)
 
 
 def _map_ids(uid: int, gid: int) -> None:
@@ -145,8 +145,7 @@ def _open_streams() -> None:
     sys.stdin.name, sys.stdout.name  # noqa: B018 - fills what a wrapper computes lazily
 
 
-def _serve(control: socket, uid: int, gid: int, prepared, cell, system) -> None:  # type: ignore[no-untyped-def]
-    cloner = system.Cloner()
+def _serve(control: socket, prepared, cell, system) -> None:  # type: ignore[no-untyped-def]
     flags = (
         system.CLONE_NEWUSER | system.CLONE_NEWNS | system.CLONE_NEWPID | system.CLONE_NEWNET | system.CLONE_NEWIPC | system.CLONE_NEWUTS
     )
@@ -170,14 +169,14 @@ def _serve(control: socket, uid: int, gid: int, prepared, cell, system) -> None:
             if not message:
                 os._exit(0)
             try:
-                pid, pidfd = cloner.clone(flags)
+                pid, pidfd = prepared.cloner.clone(flags)
             except OSError as error:  # no room for a process: this cell's owner sees its channel close, the other cells go on
                 os.write(2, f"zygote: {error}\n".encode())
                 _close(descriptors)
                 continue
             if pid == 0:
                 control.close()
-                cell.start(socket(fileno=descriptors[0]), descriptors[1:], uid, gid, prepared)
+                cell.start(socket(fileno=descriptors[0]), descriptors[1:], prepared)
             _close(descriptors)
             cells[pidfd] = (pid, int(bytes(message)))
             poller.register(pidfd, select.POLLIN)
