@@ -17,7 +17,6 @@ from reward_service.server.refusals import error_body
 GONE = "reward_service.gone"  # in an ASGI scope: takes what to call when the client goes away, and gives what takes that back
 MAX_HEAD_BYTES = 65_536  # request line and headers; those of trainers and proxies have about 1 KiB
 HEAD_S = 30.0  # from a head's first byte to its last
-SILENT_S = 75.0  # of a new connection that says nothing
 UNREAD_S = 60.0  # that a full connection takes nothing more
 SLOW_HEAD = f"the request line and headers took more than {HEAD_S:g} seconds"
 NO_HTTP = "the request is no HTTP/1.1: its first line, a header, the content length or a chunk"
@@ -55,7 +54,7 @@ class Joined:
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """One connection."""
+    """One connection, from its first byte on (silent_connections.py)."""
 
     _head_bytes = 0  # of the head that is arriving; 0 between heads
     _in_head = True
@@ -64,11 +63,6 @@ class BoundedHttp(HttpToolsProtocol):
     _stall: asyncio.TimerHandle | None = None  # of an answer that is not read
     _leave: Callable[[], None] | None = None  # what to call when the client goes away
     _lost = False
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A peer has connected."""
-        super().connection_made(transport)
-        self._alarm = self.loop.call_later(SILENT_S, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""

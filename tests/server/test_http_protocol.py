@@ -12,8 +12,8 @@ import pytest
 import uvicorn
 
 from reward_service.server import app as app_module
-from reward_service.server import bodies, http_protocol, runs
-from reward_service.server.http_protocol import BoundedHttp
+from reward_service.server import bodies, http_protocol, runs, silent_connections
+from reward_service.server.silent_connections import SilentConnection
 from reward_service.settings import Settings
 from reward_service.wiring import Machine
 from sandbox.fake import FakeSandbox
@@ -26,7 +26,7 @@ async def listening(**settings: object) -> AsyncIterator[tuple[int, app_module.S
     configured = Settings(workers=2, **settings)  # type: ignore[arg-type]
     app = app_module.create_app(configured, Machine(configured, InlinePool(), FakeSandbox()))
     with socket.create_server(("127.0.0.1", 0)) as bound:
-        config = uvicorn.Config(app, http=BoundedHttp, ws="none", lifespan="on", log_config=None, access_log=False)
+        config = uvicorn.Config(app, http=SilentConnection, ws="none", lifespan="on", log_config=None, access_log=False)
         server = uvicorn.Server(config)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
         serving = asyncio.create_task(server.serve([bound]))
@@ -58,15 +58,23 @@ async def test_a_head_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "SILENT_S", 0.1)
+    monkeypatch.setattr(silent_connections, "SILENT_S", 0.1)
     async with listening() as (port, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         assert await reader.read() == b""
         writer.close()
 
 
+async def test_a_stop_closes_what_has_said_nothing() -> None:
+    async with listening() as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.sleep(0.05)
+    assert await reader.read() == b""
+    writer.close()
+
+
 async def test_what_waits_for_its_answer_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "SILENT_S", 0.1)
+    monkeypatch.setattr(silent_connections, "SILENT_S", 0.1)
     monkeypatch.setattr(http_protocol, "HEAD_S", 0.1)
     monkeypatch.setattr(runs, "grade_groups", slow_pipeline(0.3))
     async with listening() as (port, _):
