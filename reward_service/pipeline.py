@@ -12,6 +12,7 @@ import logging
 import math
 import traceback
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from types import TracebackType
 
 from reward_service.effects import Effects
 from reward_service.errors import NotScored, attributed
@@ -55,7 +56,7 @@ async def grade_groups(
         yield await _grade_single(groups[0], scheme, effects, detail)
         return
     grades: asyncio.Queue[Grade] = asyncio.Queue()
-    turn = asyncio.Lock()  # one completion is read per turn of the event loop, however many wait
+    turn = _Turn()
     tasks: list[asyncio.Task[None]] = []
 
     async def start() -> None:
@@ -75,6 +76,22 @@ async def grade_groups(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+class _Turn:
+    """One completion is read per turn of the event loop, however many wait."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._lock.release()
+
+
 async def _grade_single(group: Group, scheme: Scheme, effects: Effects, detail: DetailLevel) -> Grade:
     form, judge = await _prepared(group, scheme, effects, detail)
     rollout = group.rollouts[0]
@@ -88,14 +105,14 @@ async def _prepared(group: Group, scheme: Scheme, effects: Effects, detail: Deta
     try:
         with attributed():
             verifier = VERIFIERS[group.task]
-            context = GroupContext(group.group_id, scheme.seed, scheme.correctness == "fraction", detail)
+            context = GroupContext(group.group_id, scheme.seed, scheme.correctness == "fraction", detail, len(group.rollouts))
             return verifier.answer_form, await verifier.prepare(group.reference, context, effects)
     except NotScored as error:
         return AnswerForm.BOX, error
 
 
 async def _grade_group(
-    group: Group, scheme: Scheme, effects: Effects, detail: DetailLevel, grades: asyncio.Queue[Grade], turn: asyncio.Lock
+    group: Group, scheme: Scheme, effects: Effects, detail: DetailLevel, grades: asyncio.Queue[Grade], turn: _Turn
 ) -> None:
     form, judge = await _prepared(group, scheme, effects, detail)
     if isinstance(judge, NotScored):
@@ -130,7 +147,6 @@ async def grade_rollout(
             async with turn:
                 completion = read_completion(rollout.completion, scheme)
                 finding = read_answer(completion, scheme, form)
-                await asyncio.sleep(0)
             verdict: Verdict | None = None
             language: LanguageFinding | None = None
             if finding.violation is None:

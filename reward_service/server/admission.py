@@ -119,13 +119,15 @@ class Admission:
         """
         resource = USED_BY.get(what, what)
         needed = count * self._price_s(what) if what in USED_BY else count
-        held, own = self._of(self._held, resource), self._of(account.held, resource)
+        held = self._of(self._held, resource)
         free = self.limits[resource] - held
         alone = resource in KINDS and held < 1e-6  # more work than may ever wait is still done by a server that does nothing else
         if needed > free and not alone:
             raise self._no_room(resource, needed - free)
-        if own > 0 and self._count_keys() > 1 and own + needed > ALPHA * account.weight * free:
-            raise self._no_room(resource, own + needed - ALPHA * account.weight * free)
+        if self._count_keys() > 1:
+            own = self._of(account.held, resource)
+            if own > 0 and own + needed > ALPHA * account.weight * free:
+                raise self._no_room(resource, own + needed - ALPHA * account.weight * free)
         self._add(account, what, count)
 
     def give_back(self, account: Account, what: str, count: float) -> None:
@@ -197,7 +199,8 @@ class Ticket:
         """Give everything back."""
         held, self._held = self._held, {}
         for what, count in held.items():
-            self._admission.give_back(self.account, what, count)
+            if count:
+                self._admission.give_back(self.account, what, count)
 
 
 def check_quota(account: Account, rollouts: int) -> None:

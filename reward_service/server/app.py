@@ -15,17 +15,16 @@ from typing import Any
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import Receive, Scope, Send
 
 import reward_service
 from reward_service.errors import RewardServiceError
+from reward_service.server.http_protocol import BoundedHttp
 from reward_service.server.logs import configure_logs
-from reward_service.server.middleware import Direct, Observed, add_error_handlers, unforeseen
+from reward_service.server.middleware import Front, add_error_handlers
 from reward_service.server.openapi import describe
 from reward_service.server.routes import GRADE, grading_endpoint, router
 from reward_service.server.service import Service
-from reward_service.server.silent_connections import SilentConnection
 from reward_service.server.uploads import router as uploads
 from reward_service.settings import Settings
 from reward_service.wiring import Machine, build_machine
@@ -78,8 +77,7 @@ class _Application(FastAPI):
 
     def __init__(self, service: Service, **options: Any) -> None:
         super().__init__(**options)
-        direct = Direct(super().__call__, path=GRADE, endpoint=grading_endpoint(service), metrics=service.metrics)
-        self._front = Observed(ServerErrorMiddleware(direct, handler=unforeseen), metrics=service.metrics)
+        self._front = Front(super().__call__, GRADE, grading_endpoint(service), service.metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -100,7 +98,7 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=SilentConnection,
+        http=BoundedHttp,
         ws="none",
         lifespan="on",
         log_config=None,

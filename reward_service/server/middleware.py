@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,18 +28,23 @@ SAFE_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 CLIENT_WENT_AWAY = 499  # of no standard, but what operators know from proxies; it stands in the log only
 
 
-class Observed:
-    """ASGI middleware that gives each request an id, logs one line, and counts it."""
+class Front:
+    """ASGI: gives each request an id, logs one line, counts it; answers one route itself, and leaves the others to the framework.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
+    That is without the framework's own way to a route, which takes longer than most math rollouts do.
+    """
+
+    def __init__(
+        self, framework: ASGIApp, path: str, endpoint: Callable[[Mapping[str, str], dict[str, object]], ASGIApp], metrics: Metrics
+    ) -> None:
+        self._framework, self._path, self._endpoint = framework, path, endpoint
         self._metrics = metrics
         self._log = structlog.get_logger().bind()  # once: making one takes as long as what it does
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._framework(scope, receive, send)
             return
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == REQUEST_ID_BYTES), "")
         request_id = given if given and SAFE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
@@ -56,10 +62,23 @@ class Observed:
 
         before = IN_REQUEST.set(request_id)
         try:
-            await self._app(scope, receive, send_with_id)
+            if scope["path"] == self._path and scope["method"] == "POST":
+                notes[ROUTE] = self._path
+                await self._endpoint(plain_headers(scope), notes)(scope, receive, send_with_id)
+            else:
+                await self._framework(scope, receive, send_with_id)
+        except Exception as error:  # the border of the process; one of an answer that has begun can only end it
+            if status != CLIENT_WENT_AWAY:
+                raise
+            await self._answer_to(error, notes)(scope, receive, send_with_id)
         finally:
             self._note(scope, status, time.perf_counter() - started_s, notes)
             IN_REQUEST.reset(before)
+
+    def _answer_to(self, error: Exception, notes: dict[str, object]) -> Response:
+        if isinstance(error, RequestError):
+            return refusal(error, notes, self._metrics)
+        return _overloaded(error) if isinstance(error, Overloaded) else _unforeseen(error)
 
     def _note(self, scope: Scope, status: int, seconds: float, notes: dict[str, object]) -> None:
         route = str(notes.pop(ROUTE, None) or getattr(scope.get("route"), "path", "unknown"))
@@ -67,40 +86,6 @@ class Observed:
         write = self._log.debug if route in ("/healthz", "/readyz", "/metrics") else self._log.info
         # Never the query, which may hold a key.
         write("answered", method=scope["method"], route=route, status=status, seconds=round(seconds, 4), **notes)
-
-
-class Direct:
-    """ASGI middleware that answers one route without the framework's own way to it, which takes longer than most math rollouts do."""
-
-    def __init__(
-        self, app: ASGIApp, path: str, endpoint: Callable[[Mapping[str, str], dict[str, object]], ASGIApp], metrics: Metrics
-    ) -> None:
-        self._app, self._path, self._endpoint, self._metrics = app, path, endpoint, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if scope["type"] != "http" or scope["path"] != self._path or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
-        notes = scope.setdefault(NOTES, {})
-        notes[ROUTE] = self._path
-        begun = False
-
-        async def sending(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await self._endpoint(plain_headers(scope), notes)(scope, receive, sending)
-        except RequestError as error:
-            if begun:
-                raise
-            await refusal(error, notes, self._metrics)(scope, receive, send)
-        except Overloaded as error:
-            if begun:
-                raise
-            await _overloaded(error)(scope, receive, send)
 
 
 def plain_headers(scope: Scope) -> dict[str, str]:
@@ -137,15 +122,19 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
         assert isinstance(error, HTTPException)
         return _answer(error.status_code, str(error.detail), dict(error.headers or {}))
 
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        return _unforeseen(error)
+
     app.add_exception_handler(RequestError, refused)
     app.add_exception_handler(Overloaded, overloaded)
     app.add_exception_handler(HTTPException, of_http)
     app.add_exception_handler(Exception, unforeseen)
 
 
-async def unforeseen(request: Request, error: Exception) -> Response:
-    """The answer where something went wrong that nobody thought of."""
-    structlog.get_logger().error("unforeseen", kind=type(error).__name__)
+def _unforeseen(error: Exception) -> Response:
+    trace = traceback.extract_tb(error.__traceback__)
+    place = f"{trace[-1].filename}:{trace[-1].lineno}" if trace else "nowhere"
+    structlog.get_logger().error("unforeseen", kind=type(error).__name__, place=place)  # its message may hold what was graded
     return _answer(500, "an error of the service; its log says more", {})
 
 

@@ -54,7 +54,7 @@ class GradeRequest:
     @property
     def rollouts(self) -> int:
         """How many rollouts all groups hold."""
-        return sum(len(group.rollouts) for group in self.groups)
+        return sum([len(group.rollouts) for group in self.groups])
 
 
 def read_request(data: bytes | memoryview, bounds: Bounds) -> GradeRequest:

@@ -13,12 +13,16 @@ ReferenceT = TypeVar("ReferenceT", bound=Reference, contravariant=True)
 
 @dataclass(frozen=True, slots=True)
 class GroupContext:
-    """What a verifier may depend on besides the reference. `fraction`: correctness is the share of tests passed."""
+    """What a verifier may depend on besides the reference. `fraction`: correctness is the share of tests passed.
+
+    `rollouts` is how many there are, 0 where that is not known; no verdict depends on it.
+    """
 
     group_id: str
     seed: int
     fraction: bool
     detail: DetailLevel
+    rollouts: int = 0
 
 
 class Judge(Protocol):

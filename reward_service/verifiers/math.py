@@ -47,14 +47,15 @@ class MathVerifier:
                 raise BadReference(f"the reference's answer could not be read: {error.cause}") from error
             if prepared.cause is not None:
                 raise BadReference(f"the reference's answer cannot be used: {prepared.cause}")
-        return _MathJudge(list(reference.answers), effects)
+        return _MathJudge(list(reference.answers), effects, alone=context.rollouts == 1)
 
 
 class _MathJudge:
     """Judges one group's answers; the same answer is compared once, and those that come while others are judged go in chunks."""
 
-    def __init__(self, golds: list[str], effects: Effects) -> None:
+    def __init__(self, golds: list[str], effects: Effects, *, alone: bool = False) -> None:
         self._golds = golds
+        self._alone = alone  # there is one answer only, which needs no flight to be shared
         self._effects = effects
         self._verdicts: dict[str, asyncio.Future[Verdict]] = {}
         self._waiting: deque[str] = deque()
@@ -64,6 +65,8 @@ class _MathJudge:
         """1 if equal to any answer of the reference, else 0."""
         if not isinstance(final_answer, str):
             raise TypeError("math answers are text")
+        if self._alone:
+            return (await self._judged([final_answer]))[0]
         verdict = self._verdicts.get(final_answer)
         if verdict is None:
             loop = asyncio.get_running_loop()
