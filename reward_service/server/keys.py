@@ -167,7 +167,7 @@ class Keys:
             raise KeysUnusable(f"{file}: {error.strerror}") from None
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            raise KeysUnusable(f"{file}: {'/'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise KeysUnusable(f"{file}: {'/'.join(map(_told, first['loc']))}: {first['msg']}") from None
         found = dict(self._always)
         for key in stated.keys:
             found[key.digest] = account = self._account(key.name)
@@ -176,6 +176,12 @@ class Keys:
 
     def _account(self, name: str) -> Account:
         return self._accounts.setdefault(name, Account(name))
+
+
+def _told(token: int | str) -> str:
+    """A part of a place in the file; what is no known name may be a key that stands where a name should."""
+    known = isinstance(token, int) or token in _File.model_fields or token in _Key.model_fields
+    return str(token) if known else "(unknown field)"
 
 
 def _digest(key: str) -> bytes:

@@ -113,6 +113,16 @@ def test_what_no_file_of_keys_may_say(file: Path, entries: list[dict[str, object
     assert "same" not in str(refused.value).replace("the same", "")
 
 
+@pytest.mark.parametrize(
+    "text", ['{"s3cret": {"name": "a"}}', '{"keys": {"s3cret": "a"}}', '{"keys": [{"name": "a", "s3cret": 1}]}', '"s3cret"', "s3cret"]
+)
+def test_no_key_is_told_where_a_file_is_written_otherwise(file: Path, text: str) -> None:
+    file.write_text(text)
+    with pytest.raises(KeysUnusable) as refused:
+        Keys(None, str(file))
+    assert "s3cret" not in str(refused.value)
+
+
 def test_a_quota_is_spent_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(keys_module.time, "monotonic", lambda: now)
