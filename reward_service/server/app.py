@@ -19,12 +19,12 @@ from starlette.types import Receive, Scope, Send
 
 import reward_service
 from reward_service.errors import RewardServiceError
-from reward_service.server.http_protocol import BoundedHttp
 from reward_service.server.logs import configure_logs
 from reward_service.server.middleware import Front, add_error_handlers
 from reward_service.server.openapi import describe
 from reward_service.server.routes import GRADE, grading_endpoint, router
 from reward_service.server.service import Service
+from reward_service.server.silent_connections import SilentConnection
 from reward_service.server.uploads import router as uploads
 from reward_service.settings import Settings
 from reward_service.wiring import Machine, build_machine
@@ -98,7 +98,7 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=BoundedHttp,
+        http=SilentConnection,
         ws="none",
         lifespan="on",
         log_config=None,
