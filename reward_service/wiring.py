@@ -28,7 +28,7 @@ from sandbox.interface import Job, RunnerLost, RunResult, Sandbox, SandboxUnavai
 from sandbox.languages import canonical_language
 from sandbox.namespaces.backend import NamespacesConfig, NamespacesSandbox
 from sandbox.pool import Pool as RunnerPool
-from sandbox.remote import parse_address, runners
+from sandbox.remote import Demands, parse_address, runners
 from sandbox.selfcheck import CANARIES, run_checks
 
 LOSS_PAUSE_S = 0.05  # after a lost runner, doubled with each further one: what replaces it takes a moment
@@ -197,7 +197,8 @@ def _pool(settings: Settings) -> RunnerPool:
     """Runners in containers of ours, or runners that somebody else starts."""
     if settings.sandbox == "remote":
         token = settings.runner_token.get_secret_value() if settings.runner_token is not None else ""
-        return RunnerPool(runners(tuple(map(parse_address, settings.runners)), token))
+        demands = Demands(strict=settings.strict, cpp_standard=settings.cpp_standard)
+        return RunnerPool(runners(tuple(map(parse_address, settings.runners)), token, demands))
     config = DockerConfig(
         image=settings.docker_image,
         slots=settings.sandbox_slots,

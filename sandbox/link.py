@@ -22,6 +22,8 @@ from sandbox.streams import Gone, Stream
 SILENCE_S = 12.0
 START_S = 60.0  # a runner may still be starting its first processes
 _QUEUE_S = 3600.0  # a runner whose slots others use says nothing of our job until one is free
+_IDLE_S, _LOOK_S = 60.0, 2.0  # ... and one that says it has free slots, and does not start it, is of no use
+_PATIENCE_MOST_S = 3600.0  # whatever number of slots a runner claims
 _CANCEL_S = 10.0
 _SLACK_S = 120.0
 _BATCH_BYTES = 67_108_864  # inputs beyond that cross in several jobs, so that no side holds them all
@@ -143,7 +145,18 @@ class Link:
         await self._stream.send(framing.encode_jobs(kind, jobs))
 
     async def _started(self) -> None:
-        message = await self._next(_QUEUE_S)
+        idle_s, waited_s = 0.0, 0.0
+        while not self._stream.waiting:
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    await self._stream.wait()
+            except TimeoutError:
+                waited_s += _LOOK_S
+                idle_s = idle_s + _LOOK_S if self._stream.peer_busy < self._slots else 0.0
+                if idle_s > _IDLE_S or waited_s > _QUEUE_S:
+                    self._stream.fail("it does not start a job")
+                    raise RunnerGone("the runner does not start a job") from None
+        message = self._noted(await self._stream.receive())
         if message.kind is Kind.END:
             _check_end(message, complete=False)
         if message.kind is not Kind.STARTED:
@@ -339,7 +352,7 @@ def batches(job: Job) -> Iterator[tuple[int, Job]]:
 
 def _patience_s(job: Job, slots: int) -> float:
     """Longest time between two words about a job: compiling, a run, the same run once more, alone, after those of all other slots."""
-    return 2 * job.limits.compile_s + job.limits.net_s * (2 + slots) + _SLACK_S
+    return min(2 * job.limits.compile_s + job.limits.net_s * (2 + slots) + _SLACK_S, _PATIENCE_MOST_S)
 
 
 def _check_result(result: RunResult, given: int, job: Job) -> None:

@@ -19,6 +19,7 @@ from sandbox.link import Link, LinkSession, Refused, RunnerGone, introduce, stre
 from sandbox.streams import Gone, Stream
 
 _CONNECT_S, _HANDSHAKE_S = 5.0, 10.0
+_MOST = 1024  # runners: whoever may write the sockets' folder could plant any number of names
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,31 @@ async def expand(address: Address) -> list[Address]:
     return [Address(host=where[0], port=where[1]) for where in sorted({(str(info[4][0]), int(info[4][1])) for info in found})]
 
 
-def runners(addresses: tuple[Address, ...], token: str) -> Callable[[], Awaitable[Mapping[str, Callable[[], RemoteRunner]]]]:
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What a runner must have, or it is not used: a cgroup for each program, the C++ standard that programs are compiled for."""
+
+    strict: bool = False
+    cpp_standard: str | None = None
+
+    def unmet(self, ready: Ready) -> str | None:
+        """What a runner lacks, and what to do about it; None where it lacks nothing."""
+        bounded, standard = ready.notes.get("memory accounting", "unknown"), ready.tools.get("cpp_standard")
+        if self.strict and not bounded.startswith("cgroup"):
+            return f"strict: programs have no cgroups of their own there (memory accounting: {bounded}); give it one, docs/deploy.md"
+        if None not in (standard, self.cpp_standard) and standard != self.cpp_standard:
+            return f"it compiles for {standard}, not for {self.cpp_standard} (REWARD_CPP_STANDARD): start it with --cpp-standard"
+        return None
+
+
+def runners(
+    addresses: tuple[Address, ...], token: str, demands: Demands = Demands()
+) -> Callable[[], Awaitable[Mapping[str, Callable[[], RemoteRunner]]]]:
     """The source of a pool: the runners that listen now."""
 
     async def source() -> Mapping[str, Callable[[], RemoteRunner]]:
         found = [one for address in addresses for one in await expand(address)]
-        return {str(one): functools.partial(RemoteRunner, one, token) for one in found}
+        return {str(one): functools.partial(RemoteRunner, one, token, demands) for one in found[:_MOST]}
 
     return source
 
@@ -69,9 +89,10 @@ def runners(addresses: tuple[Address, ...], token: str) -> Callable[[], Awaitabl
 class RemoteRunner:
     """One runner; see `sandbox.pool.Member`. A connection of its own tells whether it lives, others carry a job each and are kept."""
 
-    def __init__(self, address: Address, token: str) -> None:
+    def __init__(self, address: Address, token: str, demands: Demands) -> None:
         self._address = address
         self._token = token
+        self._demands = demands
         self._ready = Ready(1, frozenset(), {}, {})
         self._watch: Link | None = None
         self._idle: list[Link] = []
@@ -114,6 +135,9 @@ class RemoteRunner:
             self._watch, self._ready = await self._connect()
         except (OSError, Gone, Refused) as error:
             raise SandboxUnavailable(f"{self._address}: {error}") from error
+        unmet = self._demands.unmet(self._ready)
+        if unmet is not None:
+            raise SandboxUnavailable(f"{self._address}: {unmet}")
         self._watch.ended.add_done_callback(lambda ended: self._end(ended.result()))
 
     def _end(self, why: str) -> None:

@@ -74,10 +74,11 @@ def read_token(path: str | None) -> str:
     return token
 
 
-def tool_versions(python: str) -> dict[str, str]:
+def tool_versions(python: str, cpp_standard: str) -> dict[str, str]:
     """What runs and compiles programs here, by name."""
     found = {}
     version = subprocess.run([python, "-I", "-S", "--version"], capture_output=True, text=True, check=True, timeout=20).stdout
+    found["cpp_standard"] = cpp_standard
     found["program_python"] = version.strip().removeprefix("Python ")
     compiler = languages.find_compiler()
     if compiler is not None:
@@ -97,7 +98,7 @@ async def serve(args: argparse.Namespace, token: str) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     try:
         await sandbox.start()
-        tools = await asyncio.to_thread(tool_versions, args.python)
+        tools = await asyncio.to_thread(tool_versions, args.python, args.cpp_standard)
         runner = Runner(sandbox, token, Ready(sandbox.slots, sandbox.languages, {**sandbox.describe(), "grants": describe_grants()}, tools))
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(runner.close)
@@ -121,10 +122,12 @@ async def _serve_socket(runner: Runner, address: str, stopped: asyncio.Event, un
         host, _, port = where.rpartition(":")
         server = await loop.create_server(lambda: runner.connection(_SOCKET_SILENCE_S), host.strip("[]"), int(port))
     else:
-        sweep_sockets(os.path.dirname(where))
         mask = os.umask(0o117)  # for its owner and group
         try:
+            sweep_sockets(os.path.dirname(where))
             server = await loop.create_unix_server(lambda: runner.connection(_SOCKET_SILENCE_S), where)
+        except OSError as error:
+            raise OSError(f"cannot listen at {where} ({error}): mount a volume there that this user may write") from error
         finally:
             os.umask(mask)
         undo.callback(_remove, where)

@@ -119,13 +119,17 @@ class Stream(asyncio.Protocol):
         """Whether a message can be received at once."""
         return bool(self._messages)
 
-    async def receive(self) -> Message:
-        """The next message but pings and pongs. A cancelled call loses none. Raises Gone once all that came is taken."""
+    async def wait(self) -> None:
+        """Wait until a message can be received at once. Raises Gone once all that came is taken."""
         while not self._messages:
             if self.ended.done():
                 raise Gone(self.ended.result())
             self._waiter = self._loop.create_future()
             await self._waiter
+
+    async def receive(self) -> Message:
+        """The next message but pings and pongs. A cancelled call loses none. Raises Gone once all that came is taken."""
+        await self.wait()
         message = self._messages.popleft()
         self._held -= len(message.head) + len(message.body)
         if self._reading_paused and self._held < _HELD_BYTES // 2 and self._transport is not None and not self.ended.done():

@@ -8,7 +8,6 @@ import http.client
 import importlib.util
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -227,10 +226,3 @@ def test_without_a_key_the_port_is_published_on_loopback_or_not_at_all(composed:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert "without a key" in done.stdout + done.stderr
-
-
-def test_the_example_of_the_environment_names_what_the_file_uses() -> None:
-    text = "".join(file.read_text() for file in sorted((ROOT / "deploy").glob("compose*.yaml")))
-    used = set(re.findall(r"\$\{([A-Z_]+)", text)) | {"REWARD_KEY"}
-    named = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / "deploy/env.example").read_text(), re.MULTILINE))
-    assert used == named

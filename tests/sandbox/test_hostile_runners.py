@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 
 from sandbox import framing, link
 from sandbox import remote as remote_backend
-from sandbox.framing import Ending, Kind, Message
+from sandbox.framing import Ending, Kind, Message, Ready
 from sandbox.interface import Job, Limits, RunnerLost, RunResult, Sandbox, SandboxUnavailable, Status, TestInput
+from sandbox.pool import Pool
+from sandbox.remote import Demands, parse_address, runners
 from tests.sandbox.runners import Peer, Script, remote, scripted_runner
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session")]
@@ -132,3 +135,83 @@ async def test_a_runner_that_never_answers_is_given_up(tmp_path: Path, monkeypat
         with pytest.raises(RunnerLost):
             await results(found, Job("python", ECHO, (TestInput(b""),), limits))
         await found.close()
+
+
+async def test_a_runner_that_claims_free_slots_and_starts_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that says nothing of a job may have others' jobs in all its slots; one that says it has not would draw all jobs to itself."""
+    monkeypatch.setattr(link, "_LOOK_S", 0.02)
+    monkeypatch.setattr(link, "_IDLE_S", 0.1)
+    async with scripted_runner(tmp_path / "a.sock", answers()):
+        found = remote(f"unix:{tmp_path}/a.sock", patience_s=5)
+        await found.start()
+        with pytest.raises(RunnerLost):
+            await results(found, Job("python", ECHO, (TestInput(b""),)))
+        await found.close()
+
+
+async def test_no_number_of_slots_makes_a_job_wait_longer_than_an_hour() -> None:
+    assert link._patience_s(Job("python", ECHO, (TestInput(b""),), Limits(wall_s=1e9)), 4096) == 3600
+
+
+async def test_bytes_that_drip_do_not_count_as_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sign of life keeps a connection, not a job."""
+    monkeypatch.setattr(link, "_PATIENCE_MOST_S", 0.3)
+    dripped = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal dripped
+        await peer.greet(framing.ready(Ready(4096, frozenset({"python"}), {}, {})))
+        while (await peer.hear()).kind is not Kind.JOB:
+            pass
+        peer.say(STARTED)
+        peer.say(framing.HEADER.pack(Kind.RESULT, 0, 0, *framing.result_bounds(1000)))
+        while True:
+            peer.say(b"\0")
+            dripped += 1
+            await asyncio.sleep(0.01)
+
+    async with scripted_runner(tmp_path / "a.sock", script):
+        found = remote(f"unix:{tmp_path}/a.sock", patience_s=5)
+        await found.start()
+        with pytest.raises(RunnerLost):
+            await results(found, Job("python", ECHO, (TestInput(b"", 1000),)))
+        assert dripped > 3
+        await found.close()
+
+
+async def test_names_without_end_in_the_folder_of_sockets_are_not_all_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever broke out of a box may write there."""
+    monkeypatch.setattr(remote_backend, "_MOST", 5)
+    for number in range(50):
+        (tmp_path / f"{number}.sock").touch()
+    found = await runners((parse_address(f"unix:{tmp_path}/*.sock"),), "")()
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize(
+    ("demands", "accounting", "standard", "why"),
+    [
+        (Demands(), "rlimit", "c++20", None),
+        (Demands(strict=True), "cgroup v1", "gnu++20", None),
+        (Demands(strict=True), "rlimit", "gnu++20", "strict.*rlimit"),
+        (Demands(cpp_standard="gnu++20"), "rlimit", "gnu++20", None),
+        (Demands(cpp_standard="c++20"), "rlimit", "gnu++20", r"compiles for gnu\+\+20, not for c\+\+20"),
+    ],
+)
+async def test_a_runner_that_lacks_what_is_demanded_is_not_used(
+    tmp_path: Path, demands: Demands, accounting: str, standard: str, why: str | None
+) -> None:
+    ready = Ready(1, frozenset({"python"}), {"memory accounting": accounting}, {"cpp_standard": standard})
+
+    async def script(peer: Peer) -> None:
+        await peer.greet(framing.ready(ready))
+        await peer.linger()
+
+    async with scripted_runner(tmp_path / "a.sock", script):
+        found = Pool(runners((parse_address(f"unix:{tmp_path}/a.sock"),), "", demands), patience_s=2)
+        if why is None:
+            await found.start()
+            await found.close()
+        else:
+            with pytest.raises(SandboxUnavailable, match=why):
+                await found.start()

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from sandbox.pool import Pool
 from sandbox.remote import expand, parse_address
 from sandbox.runner import sweep_sockets
 from sandbox.selfcheck import CANARIES, CONFORMANCE, Check, run_checks
-from tests.sandbox.runners import PACKAGES, remote, runner_process, until
+from tests.sandbox.runners import PACKAGES, ROOT, remote, runner_process, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session")]
 
@@ -65,6 +66,7 @@ async def test_it_says_what_is_there(pool: Pool) -> None:
     assert pool.languages == {"python", "cpp"}
     assert pool.describe()["runners"] == "all 1 run"
     assert pool.tools["g++"]
+    assert pool.tools["cpp_standard"] == "gnu++20"
     assert pool.tools["program_python"].startswith("3.")
 
 
@@ -270,6 +272,16 @@ async def test_a_port_without_a_token_is_refused() -> None:
 
 
 # ---- addresses ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.isolation
+async def test_a_folder_that_cannot_be_listened_in_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sandbox.runner", "--listen", f"unix:{tmp_path}/missing/a.sock", "--slots", "1"]
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=asyncio.subprocess.PIPE)
+    _, said = await process.communicate()
+    assert process.returncode == 1
+    assert f"cannot listen at {tmp_path}/missing/a.sock" in said.decode()
+    assert "mount a volume there" in said.decode()
 
 
 async def test_addresses(tmp_path: Path) -> None:
