@@ -21,6 +21,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _STRINGS = re.compile(_STRING, re.DOTALL)
 _RUN = re.compile(rf'(?:[^"]*+{_STRING}){{1,1000}}+', re.DOTALL)  # possessive all over: linear
+_TOKEN = re.compile(rf"{_STRING}|[\[\]{{}},]", re.DOTALL)
+DEEP = 300  # a level that is surely beyond what a request needs, and surely reached where the parser gave up
 MAX_INTEGER_DIGITS = 4300  # the time that a longer one takes grows with the square of its length
 
 
@@ -39,9 +41,9 @@ def read_json(data: bytes | memoryview, max_values: int) -> Json:
     150 bytes for each value.
 
     Raises:
-        RequestError: the client's fault: 400 where it is empty, no UTF-8, no JSON, NaN or Infinity, a number out of range, a key that
-            stands twice in an object, or nesting beyond the interpreter's recursion limit (about 1,000); 413 where it holds more than
-            `max_values` texts, numbers, arrays and so on.
+        RequestError: the client's fault: 400 where it is empty, no UTF-8, no JSON, NaN or Infinity, a number out of range, or a key that
+            stands twice in an object; 422 for nesting beyond the interpreter's recursion limit (about 1,000); 413 where it holds more
+            than `max_values` texts, numbers, arrays and so on.
     """
     try:
         text = str(data, "utf-8")
@@ -51,24 +53,27 @@ def read_json(data: bytes | memoryview, max_values: int) -> Json:
         raise _refuse("the body is empty")
     if _holds_more_than(max_values, text):
         raise RequestError("", f"the body holds more than {max_values} values", status=413)
-    hooks = _Hooks()
     try:
-        value: Json = json.loads(
-            text, object_pairs_hook=hooks.object, parse_constant=hooks.constant, parse_float=hooks.real, parse_int=hooks.integer
-        )
-        del text  # the largest object here; what follows needs memory of its own
-        if hooks.wrong:
-            raise _refusal_of_first(value)
-        return _replaced(value) if _SURROGATE_ESCAPE.search(data) else value
+        return _parsed(text, bool(_SURROGATE_ESCAPE.search(data)))
     except json.JSONDecodeError as error:
         raise _refuse(f"the body is not JSON: {error.msg} (character {error.pos})") from None
     except RecursionError:
-        raise _refuse("nested too deep") from None
+        raise RequestError(replace_surrogates(_too_deep(text)), "nested too deep") from None
 
 
 def replace_surrogates(text: str) -> str:
     """Text with each lone surrogate as U+FFFD, so that it can be written as UTF-8."""
     return text if text.isascii() else _SURROGATE.sub(REPLACEMENT, text)
+
+
+def _parsed(text: str, surrogates: bool) -> Json:
+    hooks = _Hooks()
+    value: Json = json.loads(
+        text, object_pairs_hook=hooks.object, parse_constant=hooks.constant, parse_float=hooks.real, parse_int=hooks.integer
+    )
+    if hooks.wrong:
+        raise _refusal_of_first(value)
+    return _replaced(value) if surrogates else value
 
 
 def _refuse(message: str) -> RequestError:
@@ -144,6 +149,24 @@ def _refusal_of_first(value: Json) -> RequestError:
         else:
             path.pop()
     raise AssertionError("nothing is wrong")
+
+
+def _too_deep(text: str) -> str:
+    """JSON pointer of the first value that is nested DEEP levels deep, of text up to which the parser found nothing else wrong."""
+    path: list[str | int] = []
+    for token in _TOKEN.finditer(text):
+        found = token.group()
+        if found in ("[", "{"):
+            if len(path) == DEEP:
+                return json_pointer(path)
+            path.append(0 if found == "[" else "")
+        elif found in ("]", "}"):
+            path.pop()
+        elif found == ",":
+            path[-1] = path[-1] + 1 if isinstance(path[-1], int) else ""
+        elif path[-1] == "":  # in an object, a key first
+            path[-1] = str(json.loads(found))
+    return ""
 
 
 def _repeated(pairs: list[tuple[str, Json]]) -> str:

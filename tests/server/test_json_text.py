@@ -74,3 +74,20 @@ def test_strings_are_told_from_what_stands_between_in_runs() -> None:
 def test_text_that_is_cut_off_is_counted_too(tail: str) -> None:
     assert refusal('["a","b",' * 2000 + tail, 100).status == 413
     assert refusal('["a' + tail, 100).status == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "pointer"),
+    [
+        ('{"a": [1, "x", {"b": "c", "groups": ' + "[" * 2000, "/a/2/groups" + "/0" * 297),
+        ('{"": "", "say \\"[{\\"": {"x": [' + '{"k": 1, "y": ' * 2000, '/say "[{"/x/0' + "/y" * 297),
+        ("[" * 100_000 + "]" * 100_000, "/0" * 300),
+        ('[{"a": []}, "]", ' + "[" * 3000, "/2" + "/0" * 299),
+        ('{"x": ["\\ud800", ' * 450 + "1" + "]}" * 450, "/x/1" * 150),
+    ],
+)
+def test_what_is_nested_too_deep_is_named(text: str, pointer: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        read_json(text.encode(), 10**7)
+    assert (refused.value.status, refused.value.message) == (422, "nested too deep")
+    assert refused.value.pointer == pointer[:400]
