@@ -20,7 +20,7 @@ from sandbox.namespaces.cgroups import Cgroups
 from sandbox.namespaces.compiler import CppCompiler
 from sandbox.namespaces.conversation import Conversation
 from sandbox.namespaces.process import Zygote, ZygoteConfig
-from sandbox.namespaces.run import DIAGNOSTIC_BYTES, Binary, CellRun, Slot, starved
+from sandbox.namespaces.run import BATCH, DIAGNOSTIC_BYTES, Binary, CellRun, Slot, UnclearDeath, starved
 
 _PRELOAD = ("random", "collections", "math", "itertools", "functools", "heapq", "bisect", "re", "string", "typing", "operator")
 
@@ -291,6 +291,7 @@ class NamespacesSandbox:
         """Results of all inputs; a cell that the program's memory took down is replaced for the tests that are left."""
         kind = languages.LANGUAGES[job.language].kind
         done = 0
+        batch = BATCH
         while done < len(job.inputs):
             run = CellRun(await self._zygote_for(kind, job.source).spawn(), slot)
             try:
@@ -298,10 +299,12 @@ class NamespacesSandbox:
                 if failed is not None:
                     yield failed
                     return
-                async with contextlib.aclosing(run.tests(job, done)) as results:
+                async with contextlib.aclosing(run.tests(job, done, batch=batch)) as results:
                     async for result in results:
                         done += 1
                         yield result
+            except UnclearDeath:
+                batch = 1
             finally:
                 await run.close()
 

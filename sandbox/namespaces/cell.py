@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import resource
 import select
 import signal
@@ -19,20 +18,21 @@ import time
 import warnings
 from _socket import socket
 
-from sandbox.namespaces import accounting, child, launch, mounts, seccomp, system
+from sandbox.namespaces import accounting, child, imports, launch, mounts, seccomp, system
 from sandbox.namespaces.wire import (
     CPU_STOP,
     DIRTY,
     IN_FILES,
-    INPUT_BYTES,
     MEMORY_STOP,
     NOT_READY,
     OOM,
     ORDER_BYTES,
     ORDER_IN_FILE,
     OUTPUT_STOP,
+    REPLIES_BYTES,
     REPLY,
     REQUEST,
+    REQUESTS_BYTES,
     STDERR_BYTES,
     STDOUT_BYTES,
     WALL_STOP,
@@ -45,7 +45,6 @@ _TREE_TICK_S = 0.1
 _ERROR_CHARACTERS = 4000
 _SOCKETS_CLOSE_S = 0.05
 _LOAD_DESCRIPTORS = 6  # of an order, a program and four counters
-_IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*(?:[ \t]*,[ \t]*[A-Za-z_][A-Za-z0-9_]*)*)", re.MULTILINE)
 
 
 class Prepared:
@@ -61,8 +60,8 @@ class Prepared:
         self.cloner = system.Cloner()
         self.program = child.Program(child.KIND_PYTHON)
         self.accounts = accounting.Accounts(())
-        self.message = system.Memory(max(ORDER_BYTES, REQUEST.size + INPUT_BYTES))
-        self.reply = system.Memory(REPLY.size + STDOUT_BYTES + STDERR_BYTES)
+        self.message = system.Memory(max(ORDER_BYTES, REQUESTS_BYTES))
+        self.reply = system.Memory(REPLIES_BYTES)
         self.files = (
             ("/proc/self/setgroups", b"deny"),
             ("/proc/self/uid_map", b"1000 %d 1" % uid),
@@ -118,26 +117,31 @@ class Cell:
             child.run(self._program)
 
     def _turn(self) -> int:
-        """One test; CHILD in its own process, CLOSED at the end, else RUNNING: there is more to do."""
+        """The tests of a message; CHILD in the process of one of them, CLOSED at the end, else RUNNING: there is more to do."""
         message, descriptors = system.receive(self._control, self._message, 4)
         if not message:
             return launch.CLOSED
-        request = _request(message)
-        return self._test(request, descriptors or _open_files(message[REQUEST.size :]))
+        if descriptors:
+            return self._test(_request(message), descriptors)
+        outcome = launch.RUNNING
+        while message and outcome == launch.RUNNING:
+            request = _request(message)
+            end = REQUEST.size + request.input_bytes
+            outcome = self._test(request, _open_files(message[REQUEST.size : end]))
+            message = message[end:]
+        return outcome
 
     def _compiled_turn(self, loop: launch.Loop) -> int:
         """Tests until one needs more than the compiled loop can do, and that one."""
         outcome = loop.serve()
-        if outcome == launch.UNUSUAL:
-            message, descriptors = loop.message()
-            request = _request(message)
+        while outcome == launch.UNUSUAL:
+            request = _request(loop.request())
             if request.files:
-                return self._test(request, descriptors)
+                return self._test(request, loop.descriptors())
             loop.agree(request, self._program)
             outcome = loop.serve(pending=True)
         if outcome == launch.RUNNING:
-            request = _request(loop.message()[0])
-            self._finish(request, loop.descriptors(), *loop.started())
+            self._finish(_request(loop.request()), loop.descriptors(), *loop.started())
         return outcome
 
     # ---- loading -----------------------------------------------------------------------------------------------------
@@ -189,7 +193,7 @@ class Cell:
             return f"{type(error).__name__}: {str(error)[:_ERROR_CHARACTERS]}"
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-        _import_named(source)
+        imports.import_named(source)
         if "numpy" in sys.modules and b"random" in source:
             __import__("numpy.random")  # it is loaded when first used, which would be in every test
         sys.argv += self._program.arguments
@@ -344,32 +348,6 @@ def _place_program(path: str, source: int, at: int, size: int) -> None:
     target = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o555)
     system.pour(source, at, size, target)
     os.close(target)
-
-
-def _import_named(source: bytes) -> None:
-    """Import the standard and runtime modules that the program names, once, before its tests are forked."""
-    names: set[str] = set()
-    for match in _IMPORT.finditer(source.decode("utf-8", "replace")):
-        names.update(part.strip() for part in match.group(1).split(","))
-    for name in sorted(names & _IMPORTABLE):
-        if name not in sys.modules:
-            try:
-                __import__(name)
-            except ImportError:
-                continue  # not in this runtime: the program will say so itself
-
-
-_IMPORTABLE = frozenset(
-    (
-        "abc", "argparse", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "collections", "contextlib", "copy",
-        "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "fractions", "functools", "gc", "getpass", "glob", "hashlib",
-        "heapq", "html", "inspect", "io", "itertools", "json", "keyword", "logging", "math", "numbers", "operator", "os", "pathlib",
-        "pickle", "platform", "pprint", "queue", "random", "re", "sched", "secrets", "select", "shlex", "shutil", "signal", "socket",
-        "sortedcontainers", "statistics", "string", "struct", "subprocess", "sys", "tempfile", "textwrap", "threading", "time", "timeit",
-        "traceback", "types", "typing", "unicodedata", "unittest", "urllib", "uuid", "warnings", "weakref", "zlib", "numpy", "scipy",
-        "pandas", "sympy", "networkx",
-    )
-)  # fmt: skip
 
 
 def start(control: socket, doors: list[int], prepared: Prepared) -> None:

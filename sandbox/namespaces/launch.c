@@ -1,4 +1,4 @@
-/* The inner loop of a cell's supervisor: take a request, clone, isolate, run, wait, account, reply.
+/* The inner loop of a cell's supervisor: take requests, and for each: clone, isolate, run, wait, account, reply.
 
    A supervisor's every write between a fork and the child's end copies a page, and so does every line that the child runs beside the
    program: in C that is a handful of pages, in Python a few hundred. So a Python program's code object is evaluated from here, by the
@@ -30,6 +30,9 @@
 #define INPUT_BYTES 16384                /* wire.py, as the flags below */
 #define STDOUT_BYTES 32768
 #define STDERR_BYTES 4096
+#define MESSAGE_BYTES 32768
+#define ANSWER_BYTES 57344
+#define HOLD_NS 3000000                  /* longest wait of a reply for those that go with it */
 #define IN_FILES 0xFFFFFFFFU
 #define OOM 16
 #define NOT_READY 32
@@ -82,14 +85,14 @@ struct plan {
     double tick_s;
     struct accounts *accounts;
     struct request terms;                /* what tmpfs_options and limits were made for; the first two fields do not matter */
-    int32_t length;                      /* of the message that was read last */
+    int32_t length, current, next;       /* of the message that was read last; where in it a test's request begins and ends */
+    int32_t held;                        /* bytes of replies that have not been sent */
+    int64_t held_since_ns;
     int32_t count, descriptors[DESCRIPTORS];
     int32_t pid, pidfd;
     int64_t started_ns;
     char *message, *answer;              /* in memory that no child has: what one test reads and writes is not for the next */
 };
-
-enum { message_size = sizeof(struct request) + INPUT_BYTES };
 
 static char stack[131072] __attribute__((aligned(16)));
 
@@ -306,7 +309,7 @@ static void close_descriptors(struct plan *plan)
 static int receive(struct plan *plan)
 {
     char ancillary[CMSG_SPACE(DESCRIPTORS * sizeof(int))] __attribute__((aligned(8)));
-    struct iovec part = {plan->message, message_size};
+    struct iovec part = {plan->message, MESSAGE_BYTES};
     struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = ancillary, .msg_controllen = sizeof ancillary};
     ssize_t length;
 
@@ -316,6 +319,7 @@ static int receive(struct plan *plan)
     if (length < 0)
         return -errno;
     plan->length = length;
+    plan->current = plan->next = 0;
     plan->count = 0;
     for (struct cmsghdr *at = CMSG_FIRSTHDR(&header); at != NULL; at = CMSG_NXTHDR(&header, at))
         if (at->cmsg_level == SOL_SOCKET && at->cmsg_type == SCM_RIGHTS) {
@@ -326,21 +330,44 @@ static int receive(struct plan *plan)
     return 0;
 }
 
+static const struct request *current(const struct plan *plan)
+{
+    return (const void *)(plan->message + plan->current);
+}
+
+/* Find the next request of the message; one that comes with descriptors is alone in it. */
+static int take(struct plan *plan)
+{
+    const int left = plan->length - plan->next;
+
+    plan->current = plan->next;
+    if (plan->current > 0)
+        plan->count = 0; /* the caller closed those of a test that it finished */
+    if (left < (int)sizeof(struct request))
+        return -EPROTO;
+    if (current(plan)->input_bytes == IN_FILES) {
+        plan->next = plan->length;
+        return plan->current == 0 ? 0 : -EPROTO;
+    }
+    if (current(plan)->input_bytes > (uint32_t)left - sizeof(struct request))
+        return -EPROTO;
+    plan->next += sizeof(struct request) + current(plan)->input_bytes;
+    return 0;
+}
+
 static int is_usual(const struct plan *plan)
 {
-    const struct request *request = (const void *)plan->message;
+    const struct request *request = current(plan);
     const size_t varying = sizeof request->index + sizeof request->input_bytes;
     const int has_files = plan->length == sizeof *request && plan->count == 3 && request->input_bytes == IN_FILES;
-    const int has_bytes = plan->count == 0 && request->input_bytes <= INPUT_BYTES
-        && (size_t)plan->length == sizeof *request + request->input_bytes;
-    return (has_files || has_bytes)
-        && memcmp(plan->message + varying, (const char *)&plan->terms + varying, sizeof *request - varying) == 0;
+    const int has_bytes = plan->count == 0 && request->input_bytes <= INPUT_BYTES;
+    return (has_files || has_bytes) && memcmp((const char *)request + varying, (const char *)&plan->terms + varying, sizeof *request - varying) == 0;
 }
 
 /* Anonymous files for a test whose input came in its request. */
 static int open_files(struct plan *plan)
 {
-    const char *input = plan->message + sizeof plan->terms;
+    const char *input = plan->message + plan->current + sizeof plan->terms;
     const ssize_t size = plan->terms.input_bytes;
 
     while (plan->count < 3) {
@@ -354,50 +381,97 @@ static int open_files(struct plan *plan)
     return lseek(plan->descriptors[0], 0, SEEK_SET) < 0 ? -errno : 0;
 }
 
-/* Send a reply, with the output of a test whose input came in its request. */
+/* Send what is held back. */
+static int flush(struct plan *plan)
+{
+    const int size = plan->held;
+
+    plan->held = 0;
+    return size > 0 && send(plan->control, plan->answer, size, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* Send the first bytes of the answer with the files of a test's output. */
+static int send_files(struct plan *plan)
+{
+    char ancillary[CMSG_SPACE(2 * sizeof(int))] __attribute__((aligned(8)));
+    struct iovec part = {plan->answer, sizeof(struct reply)};
+    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = ancillary, .msg_controllen = sizeof ancillary};
+    struct cmsghdr *files = CMSG_FIRSTHDR(&header);
+
+    files->cmsg_level = SOL_SOCKET;
+    files->cmsg_type = SCM_RIGHTS;
+    files->cmsg_len = CMSG_LEN(2 * sizeof(int));
+    memcpy(CMSG_DATA(files), plan->descriptors + 1, 2 * sizeof(int));
+    return sendmsg(plan->control, &header, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* A reply, with the output of a test whose input came in its request. It is held back while tests that came with it follow soon: each
+   message wakes the service, which costs both sides more than what it says. */
 static int answer(struct plan *plan, struct reply *reply)
 {
-    struct iovec part = {plan->answer, sizeof *reply};
-    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
-    char ancillary[CMSG_SPACE(2 * sizeof(int))] __attribute__((aligned(8)));
-    struct stat output, errors;
+    const int inlined = plan->terms.input_bytes != IN_FILES;
+    struct stat output = {0}, errors = {0};
+    char *at;
+    int failed = 0;
 
-    reply->stdout_bytes = reply->stderr_bytes = IN_FILES;
-    if (plan->terms.input_bytes != IN_FILES) {
-        if (fstat(plan->descriptors[1], &output) < 0 || fstat(plan->descriptors[2], &errors) < 0)
-            return -errno;
-        if (output.st_size <= STDOUT_BYTES && errors.st_size <= STDERR_BYTES) {
-            char *at = plan->answer + sizeof *reply;
-            reply->stdout_bytes = output.st_size;
-            reply->stderr_bytes = errors.st_size;
-            if (pread(plan->descriptors[1], at, output.st_size, 0) != output.st_size
-                || pread(plan->descriptors[2], at + output.st_size, errors.st_size, 0) != errors.st_size)
-                return -EIO;
-            part.iov_len += output.st_size + errors.st_size;
-        } else {
-            struct cmsghdr *files;
-            header.msg_control = ancillary;
-            header.msg_controllen = sizeof ancillary;
-            files = CMSG_FIRSTHDR(&header);
-            files->cmsg_level = SOL_SOCKET;
-            files->cmsg_type = SCM_RIGHTS;
-            files->cmsg_len = CMSG_LEN(2 * sizeof(int));
-            memcpy(CMSG_DATA(files), plan->descriptors + 1, 2 * sizeof(int));
-        }
+    if (inlined && (fstat(plan->descriptors[1], &output) < 0 || fstat(plan->descriptors[2], &errors) < 0))
+        return -errno;
+    const int fits = output.st_size <= STDOUT_BYTES && errors.st_size <= STDERR_BYTES;
+    const int size = sizeof *reply + (fits ? output.st_size + errors.st_size : 0);
+    if (!fits || plan->held + size > ANSWER_BYTES)
+        failed = flush(plan);
+    if (failed)
+        return failed;
+    reply->stdout_bytes = inlined && fits ? output.st_size : IN_FILES;
+    reply->stderr_bytes = inlined && fits ? errors.st_size : IN_FILES;
+    at = plan->answer + plan->held;
+    memcpy(at, reply, sizeof *reply);
+    if (!fits)
+        return send_files(plan);
+    at += sizeof *reply;
+    if (inlined && (pread(plan->descriptors[1], at, output.st_size, 0) != output.st_size
+        || pread(plan->descriptors[2], at + output.st_size, errors.st_size, 0) != errors.st_size))
+        return -EIO;
+    if (plan->held == 0)
+        plan->held_since_ns = now_ns(CLOCK_MONOTONIC);
+    plan->held += size;
+    if (plan->next >= plan->length || now_ns(CLOCK_MONOTONIC) - plan->held_since_ns > HOLD_NS)
+        return flush(plan);
+    return 0;
+}
+
+/* Wait for the end of the test: 1 if it came, 0 if it did not within a tick. */
+static int await(struct plan *plan)
+{
+    struct pollfd watched[2] = {{.fd = plan->pidfd, .events = POLLIN}, {.fd = plan->control, .events = 0}};
+    const double wait_s = plan->terms.cpu_s < plan->tick_s ? plan->terms.cpu_s : plan->tick_s;
+    int left_ms = wait_s * 1000 < 1 ? 1 : (int)(wait_s * 1000);
+
+    for (;;) {
+        const int step_ms = plan->held > 0 && left_ms > HOLD_NS / 1000000 ? HOLD_NS / 1000000 : left_ms;
+        const int ready = poll(watched, 2, step_ms);
+        int failed;
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (watched[1].revents)
+            _exit(0); /* nobody is left to report to */
+        if (ready != 0)
+            return ready < 0 ? -errno : 1;
+        failed = flush(plan);
+        if (failed)
+            return failed;
+        left_ms -= step_ms;
+        if (left_ms <= 0)
+            return 0;
     }
-    memcpy(plan->answer, reply, sizeof *reply);
-    return sendmsg(plan->control, &header, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
 /* One test, from its request to its reply. */
 static int run(struct plan *plan)
 {
-    struct pollfd watched[2] = {{.fd = -1, .events = POLLIN}, {.fd = plan->control, .events = 0}};
     struct reply reply = {.index = plan->terms.index, .slowdown = 1.0};
     struct rusage usage;
-    int status;
-    double wait_s = plan->terms.cpu_s < plan->tick_s ? plan->terms.cpu_s : plan->tick_s;
-    int wait_ms = wait_s * 1000 < 1 ? 1 : (int)(wait_s * 1000), ready, failed;
+    int status, ended, failed;
 
     failed = plan->terms.input_bytes == IN_FILES ? 0 : open_files(plan);
     if (failed)
@@ -425,16 +499,9 @@ static int run(struct plan *plan)
         }
         return CHILD; /* with the interpreter's error set where the program raised one */
     }
-    watched[0].fd = plan->pidfd;
-    do
-        ready = poll(watched, 2, wait_ms);
-    while (ready < 0 && errno == EINTR);
-    if (watched[1].revents)
-        _exit(0); /* nobody is left to report to */
-    if (ready < 0)
-        return -errno;
-    if (ready == 0)
-        return RUNNING;
+    ended = await(plan);
+    if (ended <= 0)
+        return ended < 0 ? ended : RUNNING;
     if (wait4(plan->pid, &status, 0, &usage) < 0)
         return -errno;
     reply.status = status;
@@ -448,23 +515,29 @@ static int run(struct plan *plan)
     return failed ? failed : REPLIED;
 }
 
-/* Run tests until one needs the caller: an outcome, or below 0 the negated errno. `pending`: the message was read already and its terms
+/* Run tests until one needs the caller: an outcome, or below 0 the negated errno. `pending`: the request was taken already and its terms
    are prepared. */
 int serve(struct plan *plan, int pending)
 {
     for (;;) {
-        int outcome;
+        int outcome = 0;
         if (!pending) {
-            outcome = receive(plan);
+            if (plan->next >= plan->length) {
+                outcome = receive(plan);
+                if (outcome == 0 && plan->length == 0)
+                    return CLOSED;
+            }
+            if (outcome == 0)
+                outcome = take(plan);
             if (outcome < 0)
                 return outcome;
-            if (plan->length == 0)
-                return CLOSED;
-            if (!is_usual(plan))
-                return UNUSUAL;
+            if (!is_usual(plan)) {
+                outcome = flush(plan);
+                return outcome < 0 ? outcome : UNUSUAL;
+            }
         }
         pending = 0;
-        memcpy(&plan->terms, plan->message, sizeof plan->terms);
+        memcpy(&plan->terms, current(plan), sizeof plan->terms);
         outcome = run(plan);
         if (outcome != REPLIED)
             return outcome;

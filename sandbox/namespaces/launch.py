@@ -46,6 +46,10 @@ class _Plan(ctypes.Structure):
         ("accounts", ctypes.POINTER(accounting.State)),
         ("terms", ctypes.c_char * REQUEST.size),
         ("length", ctypes.c_int32),
+        ("current", ctypes.c_int32),
+        ("next", ctypes.c_int32),
+        ("held", ctypes.c_int32),
+        ("held_since_ns", ctypes.c_int64),
         ("count", ctypes.c_int32),
         ("descriptors", ctypes.c_int32 * _DESCRIPTORS),
         ("pid", ctypes.c_int32),
@@ -119,7 +123,7 @@ class Loop:
             plan.code, plan.names, plan.finish = program.code, child.MAIN.__dict__, child.finish
 
     def serve(self, pending: bool = False) -> int:
-        """Serve until one of the outcomes above; `pending`: run the message that was read last. Raises OSError."""
+        """Serve until one of the outcomes above; `pending`: run the request that was taken last. Raises OSError."""
         try:
             outcome: int = self._serve(self._address, pending)
         except BaseException as error:  # noqa: BLE001 - only in a test's own process, where the program raised it
@@ -128,12 +132,12 @@ class Loop:
             raise OSError(-outcome, f"launch: {os.strerror(-outcome)}")
         return outcome
 
-    def message(self) -> tuple[memoryview, list[int]]:
-        """The message that was read last and its descriptors."""
-        return self._message[: self._plan.length], self.descriptors()
+    def request(self) -> memoryview:
+        """The request that was taken last, and what follows it in its message."""
+        return self._message[self._plan.current : self._plan.length]
 
     def descriptors(self) -> list[int]:
-        """Of the message that was read last."""
+        """Of the request that was taken last."""
         return list(self._plan.descriptors[: self._plan.count])
 
     def started(self) -> tuple[int, int, float]:
@@ -148,4 +152,4 @@ class Loop:
         plan.limits[:] = [name for name, _, _ in limits] + [-1] * (_LIMITS - len(limits))
         for index, (_, soft, hard) in enumerate(limits):
             plan.soft[index], plan.hard[index] = soft & 0xFFFFFFFFFFFFFFFF, hard & 0xFFFFFFFFFFFFFFFF
-        ctypes.memmove(ctypes.addressof(plan) + _Plan.terms.offset, plan.message, REQUEST.size)
+        ctypes.memmove(ctypes.addressof(plan) + _Plan.terms.offset, plan.message + plan.current, REQUEST.size)

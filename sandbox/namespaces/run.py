@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import struct
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from sandbox.namespaces.wire import (
     OUTPUT_STOP,
     REPLY,
     REQUEST,
+    REQUESTS_BYTES,
     STDERR_BYTES,
     WALL_STOP,
 )
@@ -35,7 +37,8 @@ DIAGNOSTIC_BYTES = 65536
 LOAD_SLACK_BYTES = 268_435_456  # what a supervisor may use while it loads a program, beyond the program's own limit
 _OUTPUT_SLACK_BYTES = 8_388_608  # collected output is charged to the writer, but not to its limit; so is its standard error
 _DATA_HEADROOM_BYTES = 67_108_864  # what a warm interpreter has mapped already, where RLIMIT_DATA bounds memory
-_PIPELINE = 4  # tests handed over at a time: the next starts while the last is looked at
+BATCH = 8  # tests handed over in one message
+_AHEAD = 4  # tests handed over, below which more are: the next start while the last are looked at
 _LOADING_NET = 4  # times the CPU limit, in seconds of wall clock
 _LOOK_S = 0.2  # how often a program that is being loaded is looked at
 _CELL_DIED = 1 << 16
@@ -88,6 +91,10 @@ class _Running(NamedTuple):
             os.close(descriptor)
 
 
+class UnclearDeath(RunnerLost):
+    """The memory of one of several tests took the cell down, and nobody knows which: each of them has to be run by itself."""
+
+
 class CellRun:
     """One cell's life in one slot: load a program, run its tests, be killed."""
 
@@ -97,6 +104,7 @@ class CellRun:
         self._counters: tuple[int, ...] = ()
         self._oom_kills = 0
         self._running = 0  # tests handed over whose end the supervisor has not told
+        self._replies: collections.deque[tuple[Reply, Output | None]] = collections.deque()
 
     async def load(self, kind: str, program: bytes | Binary, file: str, command: tuple[str, ...], job: Job) -> str | None:
         """Hand over the program; the text of the error where it cannot be loaded (its own fault). Raises RunnerLost."""
@@ -159,17 +167,23 @@ class CellRun:
                 if time.monotonic() > give_up:  # nothing in a source can make its compilation wait: it lacked a core
                     raise RunnerLost("a program was not loaded in time: the machine is too busy") from None
 
-    async def tests(self, job: Job, first: int, stderr_bytes: int = STDERR_BYTES) -> AsyncGenerator[RunResult, None]:
-        """Results from input `first` on, the next test already handed over while one is looked at. Raises RunnerLost."""
+    async def tests(self, job: Job, first: int, stderr_bytes: int = STDERR_BYTES, batch: int = BATCH) -> AsyncGenerator[RunResult, None]:
+        """Results from input `first` on, the next tests already handed over while one is looked at, `batch` in a message.
+
+        Raises:
+            UnclearDeath: the program's memory took the cell down; not where `batch` is 1.
+            RunnerLost: the cell is gone, by no fault of the program's.
+        """
         waiting: collections.deque[_Running] = collections.deque()
         at = first
         try:
             while at < len(job.inputs) or waiting:
-                while at < len(job.inputs) and len(waiting) < _PIPELINE:
-                    waiting.append(self._submit(job, at))
-                    at += 1
+                while at < len(job.inputs) and len(waiting) < _AHEAD:
+                    count = min(batch, self._fitting(job, at, batch)) if waiting else 1
+                    waiting.extend(self._submit(job, at, count))
+                    at += count
                 test = job.inputs[waiting[0].number]
-                reply, inline = await self._answer(job, waiting[0].number)
+                reply, inline = await self._answer(job, waiting[0].number, exact=batch == 1)
                 output = inline or _read_output(waiting[0].files, test.output_bytes, stderr_bytes)
                 waiting.popleft().close()
                 yield run_result(job.limits, test, reply, output, stderr_bytes)
@@ -179,11 +193,30 @@ class CellRun:
             for running in waiting:
                 running.close()
 
-    def _submit(self, job: Job, index: int) -> _Running:
+    def _fitting(self, job: Job, first: int, most: int) -> int:
+        """How many tests from `first` on go into one message; at least one."""
+        size, at = 0, first
+        while at < min(first + most, len(job.inputs)):
+            test = job.inputs[at]
+            size += REQUEST.size + len(test.stdin)
+            if test.files or len(test.stdin) > INPUT_BYTES or size > REQUESTS_BYTES:
+                break
+            at += 1
+        return max(1, at - first)
+
+    def _submit(self, job: Job, first: int, count: int) -> list[_Running]:
+        """Hand over `count` tests from `first` on, in one message. Raises RunnerLost."""
+        tests = job.inputs[first : first + count]
+        if not tests[0].files and len(tests[0].stdin) <= INPUT_BYTES:
+            parts: list[bytes] = []
+            for index, test in enumerate(tests, first):
+                parts += (_request(job, index, len(test.stdin)), test.stdin)
+            self._send(b"".join(parts), (), count)
+            return [_Running(index, ()) for index in range(first, first + count)]
+        return [self._submit_in_files(job, first)]
+
+    def _submit_in_files(self, job: Job, index: int) -> _Running:
         test = job.inputs[index]
-        if not test.files and len(test.stdin) <= INPUT_BYTES:
-            self._hand_over(job, index, len(test.stdin), test.stdin, ())
-            return _Running(index, ())
         with contextlib.ExitStack() as given, contextlib.ExitStack() as kept:
             try:
                 files, sources = [], []
@@ -203,42 +236,56 @@ class CellRun:
         """Start a test on these descriptors, or queue it behind the one that runs. Raises RunnerLost."""
         files = job.inputs[index].files
         names = json.dumps([(name, len(data)) for name, data in files.items()]).encode() if files else b""
-        self._hand_over(job, index, IN_FILES, names, descriptors)
+        self._send(_request(job, index, IN_FILES) + names, descriptors, 1)
 
-    def _hand_over(self, job: Job, index: int, input_bytes: int, content: bytes, descriptors: tuple[int, ...]) -> None:
-        limits = job.limits
-        bounds = (limits.memory_bytes, job.inputs[index].output_bytes, limits.processes, limits.disk_bytes, limits.disk_inodes)
-        self._running += 1
-        self._cell.channel.send(REQUEST.pack(index, input_bytes, limits.cpu_s, limits.net_s, *bounds) + content, descriptors)
+    def _send(self, message: bytes, descriptors: tuple[int, ...], count: int) -> None:
+        self._running += count
+        self._cell.channel.send(message, descriptors)
 
     async def reply(self, job: Job, index: int) -> Reply:
         """What the supervisor says of the end of a test that was handed over on descriptors. Raises RunnerLost."""
         return (await self._answer(job, index))[0]
 
-    async def _answer(self, job: Job, index: int) -> tuple[Reply, Output | None]:
-        """The reply, and the output if the supervisor sent it."""
+    async def _answer(self, job: Job, index: int, *, exact: bool = True) -> tuple[Reply, Output | None]:
+        """The reply, and the output if the supervisor sent it. `exact`: it holds no reply back, so that a death is that of this test."""
         group = self._cell.group
-        try:
-            message, descriptors = await self._cell.channel.receive(job.limits.net_s + 60)
-        except TimeoutError as error:
-            raise RunnerLost("the supervisor does not answer") from error
-        except RunnerLost:
-            if group is not None and group.oom_kills() > self._oom_kills:
+        if not self._replies:
+            try:
+                message, descriptors = await self._cell.channel.receive(job.limits.net_s + 60)
+            except TimeoutError as error:
+                raise RunnerLost("the supervisor does not answer") from error
+            except RunnerLost:
+                if group is None or group.oom_kills() <= self._oom_kills:
+                    raise
+                if not exact and self._running > 1:
+                    raise UnclearDeath("a test's memory took the cell down") from None
                 return (index, OOM | _CELL_DIED, signal.SIGKILL, 0.0, 0.0, 0.0, 1.0, job.limits.memory_bytes), _NO_OUTPUT
-            raise
-        self._running -= 1
-        *fields, stdout_bytes, stderr_bytes = REPLY.unpack_from(message)
-        reply: Reply = (*fields,)
+            self._take_replies(message, descriptors, job.inputs[index].output_bytes)
+        reply, output = self._replies.popleft()
+        if reply[0] != index:
+            raise RunnerLost("the supervisor answered for another test")
+        if reply[1] & NOT_READY and not reply[1] & OOM:
+            raise RunnerLost("the box could not be made")
+        return reply, output
+
+    def _take_replies(self, message: bytes, descriptors: tuple[int, ...], output_bytes: int) -> None:
+        """Read a message: one or more replies with their outputs, or one whose output is in files, sent with it or ours already."""
         try:
-            if reply[0] != index:
-                raise RunnerLost("the supervisor answered for another test")
-            if reply[1] & NOT_READY and not reply[1] & OOM:
-                raise RunnerLost("the box could not be made")
-            if stdout_bytes != IN_FILES:
-                end = REPLY.size + stdout_bytes
-                charged = _in_pages(stdout_bytes) + _in_pages(stderr_bytes)
-                return reply, Output(message[REPLY.size : end], stdout_bytes, message[end : end + stderr_bytes], charged)
-            return reply, _read_output(descriptors, job.inputs[index].output_bytes, DIAGNOSTIC_BYTES) if descriptors else None
+            at = 0
+            while at < len(message):
+                *fields, stdout_bytes, stderr_bytes = REPLY.unpack_from(message, at)
+                at += REPLY.size
+                if stdout_bytes == IN_FILES:
+                    output = _read_output(descriptors, output_bytes, DIAGNOSTIC_BYTES) if descriptors else None
+                else:
+                    middle, end = at + stdout_bytes, at + stdout_bytes + stderr_bytes
+                    charged = _in_pages(stdout_bytes) + _in_pages(stderr_bytes)
+                    output = Output(message[at:middle], stdout_bytes, message[middle:end], charged)
+                    at = end
+                self._replies.append(((*fields,), output))
+                self._running -= 1
+        except struct.error as error:
+            raise RunnerLost("the supervisor's answer cannot be read") from error
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -251,6 +298,12 @@ class CellRun:
         self._cell.close()
         if self._running:
             await self._cell.gone()
+
+
+def _request(job: Job, index: int, input_bytes: int) -> bytes:
+    limits = job.limits
+    bounds = (limits.memory_bytes, job.inputs[index].output_bytes, limits.processes, limits.disk_bytes, limits.disk_inodes)
+    return REQUEST.pack(index, input_bytes, limits.cpu_s, limits.net_s, *bounds)
 
 
 def _in_pages(size: int) -> int:
