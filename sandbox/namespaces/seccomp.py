@@ -2,8 +2,9 @@
 
 Two programs, because installing one costs time in proportion to its length (half a microsecond an instruction, and the kernel tries every
 call number on it) and happens once per test for the second:
-`cell_filter` is installed once in a cell's supervisor and forbids what neither it nor a candidate needs; `candidate_filter` is installed in
-each test's process right before the candidate's code and forbids the rest: what the supervisor itself needed to make namespaces.
+`cell_filter` is installed once, in the process that all cells are forked from, and forbids what neither they nor a candidate need;
+`candidate_filter` is installed in each test's process right before the candidate's code and forbids the rest: what the supervisor itself
+needed to make namespaces.
 
 A forbidden call either kills the process (`policy_violation`), where no honest program makes it, or fails with an error number, where
 run-time libraries try it and cope.
@@ -119,7 +120,7 @@ def _for(machine: str, table: dict[str, tuple[int | None, int | None]]) -> list[
 
 
 def cell_filter(machine: str) -> bytes:
-    """The program installed once per cell. `machine` is `x86_64` or `aarch64`."""
+    """The program under which every cell runs. `machine` is `x86_64` or `aarch64`."""
     column = 0 if machine == "x86_64" else 1
     program = [_op(_LOAD, _ARCH_AT), _op(_JEQ, _ARCHITECTURES[machine], 1, 0), _op(_RET, _KILL_PROCESS), _op(_LOAD, _NUMBER_AT)]
     if machine == "x86_64":

@@ -35,8 +35,8 @@ TESTS = st.lists(st.tuples(SIZES, ERRORS, PAUSES, st.sampled_from([0, 0, 3]), IN
 
 
 def job(tests: list[tuple[int, int, float, int, int, bool]]) -> Job:
-    def content(output: int, errors: int, pause: float, code: int, size: int) -> bytes:
-        return b"%d %d %s %d\n" % (output, errors, str(pause).encode(), code) + b"i" * size
+    def content(output: float, errors: float, pause: float, code: float, size: float) -> bytes:
+        return b"%d %d %s %d\n" % (output, errors, str(pause).encode(), code) + b"i" * int(size)
 
     return Job("python", PROGRAM, tuple(TestInput(content(*rest), files={"f": b"1"} if files else {}) for *rest, files in tests))
 
