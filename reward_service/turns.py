@@ -16,7 +16,8 @@ import asyncio
 import contextlib
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from types import TracebackType
 
 from reward_service.errors import DeadlineExceeded
 
@@ -157,22 +158,26 @@ class Turns:
             return True  # it is being served
         return one.flow == other.flow and line.tag <= (line.flow.now if own is None else max(own.tag, line.flow.now))
 
-    @contextlib.asynccontextmanager
-    async def take(self, share: Share, start_by: float | None = None, cost_s: float = DEFAULT_COST_S) -> AsyncIterator[None]:
+    def take(
+        self, share: Share, start_by: float | None = None, cost_s: float = DEFAULT_COST_S
+    ) -> contextlib.AbstractAsyncContextManager[None]:
         """Hold a permit; `start_by` is a time of the event loop's clock, `cost_s` an estimate of how long it will be held.
 
         Raises:
             DeadlineExceeded: nobody's fault: the turn had not come by `start_by`, also when that has already passed.
         """
+        return _Turn(self, share, start_by, max(cost_s, LEAST_COST_S))
+
+    async def _begin(self, share: Share, start_by: float | None, cost_s: float) -> tuple[_Line, float]:
+        """Wait for the turn; whose it is, and since when."""
         line = self._line(share)
-        cost_s = max(cost_s, LEAST_COST_S)
         await self._acquire(line, start_by, cost_s)
-        started = self._time()
-        try:
-            yield
-        finally:
-            self._correct(line, max(LEAST_COST_S, self._time() - started) - cost_s)
-            self._release()
+        return line, self._time()
+
+    def _end(self, line: _Line, started: float, cost_s: float) -> None:
+        """Give the permit back, and charge what it took."""
+        self._correct(line, max(LEAST_COST_S, self._time() - started) - cost_s)
+        self._release()
 
     def _time(self) -> float:
         return asyncio.get_running_loop().time() if self._clock is None else self._clock()
@@ -287,6 +292,22 @@ class Turns:
             if not flow.queued:
                 self._active.discard(flow)
             waiter.set_result(None)
+
+
+class _Turn:
+    """One turn, as a context: a generator would take three times as long, and the event loop would remember it."""
+
+    __slots__ = ("_begun", "_cost_s", "_share", "_start_by", "_turns")
+
+    def __init__(self, turns: Turns, share: Share, start_by: float | None, cost_s: float) -> None:
+        self._turns, self._share, self._start_by, self._cost_s = turns, share, start_by, cost_s
+
+    async def __aenter__(self) -> None:
+        self._begun = await self._turns._begin(self._share, self._start_by, self._cost_s)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        line, started = self._begun
+        self._turns._end(line, started, self._cost_s)
 
 
 def _due(flow: _Flow) -> tuple[float, int]:

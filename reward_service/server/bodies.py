@@ -94,12 +94,21 @@ def check_headers(headers: Mapping[str, str], bound: int) -> Encoding:
     return encoding
 
 
-async def receive_into(body: Body, receive: Receive, bound: int, wait_s: float, hold: Callable[[int], None]) -> None:
+async def receive_into(
+    body: Body, receive: Receive, bound: int, wait_s: float, hold: Callable[[int], None], *, is_here: bool = False
+) -> None:
     """Receive a whole body; `hold` is told of each piece's bytes before they are kept, and may refuse.
+
+    `is_here`: the body has arrived with its head, as the small ones of most requests have; nothing has to be waited for.
 
     Raises:
         TooLarge, RequestError, Cancelled: as `pieces_of` says.
     """
+    if is_here:
+        piece, _ = _piece_in(await receive(), 0, bound)
+        hold(len(piece))
+        body.add(piece)
+        return
     async for piece in pieces_of(receive, bound, wait_s):
         hold(len(piece))
         body.add(piece)
@@ -123,15 +132,21 @@ async def pieces_of(receive: Receive, bound: int, wait_s: float) -> AsyncIterato
                 message = await receive()
         except TimeoutError:
             raise RequestError("", f"no byte of the body for {wait_s:g} seconds, or too few of them", status=408) from None
-        if message["type"] == "http.disconnect":
-            raise Cancelled("the client went away")
-        piece: bytes = message.get("body", b"")
+        piece, more = _piece_in(message, size, bound)
         size += len(piece)
-        if size > bound:
-            raise TooLarge(bound)
         yield piece
-        if not message.get("more_body", False):
+        if not more:
             return
+
+
+def _piece_in(message: Mapping[str, Any], before: int, bound: int) -> tuple[bytes, bool]:
+    """The piece that a message brings, and whether there are more. Raises TooLarge, Cancelled."""
+    if message["type"] == "http.disconnect":
+        raise Cancelled("the client went away")
+    piece: bytes = message.get("body", b"")
+    if before + len(piece) > bound:
+        raise TooLarge(bound)
+    return piece, message.get("more_body", False)
 
 
 def _write_all(file: int, data: bytes | bytearray) -> None:

@@ -14,7 +14,7 @@ from reward_service.records import Grade
 from reward_service.server.admission import ROLLOUTS, Ticket, check_quota
 from reward_service.server.bodies import Body, check_headers, receive_into
 from reward_service.server.estimates import estimate, total
-from reward_service.server.http_protocol import GONE
+from reward_service.server.http_protocol import GONE, IS_HERE
 from reward_service.server.keys import Account
 from reward_service.server.logs import NOTES
 from reward_service.server.requests import GradeRequest
@@ -28,9 +28,11 @@ JSON_TYPE = "application/json"
 class GradingResponse(Response):
     """Reads the request itself, so that room is taken before a byte is read and given back after the last one is sent."""
 
+    background = None
+    status_code = 200
+
     def __init__(self, service: Service, account: Account, headers: Mapping[str, str]) -> None:
-        super().__init__()
-        self._service = service
+        self._service = service  # the framework's other fields of an answer are not used, and take a while to make
         self._account = account
         self._stated = headers
         self._arrived_s = asyncio.get_running_loop().time()
@@ -46,7 +48,8 @@ class GradingResponse(Response):
         with self._service.admission.enter(self._account, _length(headers)) as ticket, Body(encoding) as body:
             try:
                 begun_s = time.perf_counter()
-                await receive_into(body, receive, settings.max_body_bytes, settings.body_wait_s, ticket.hold_bytes)
+                here = IS_HERE in scope and scope[IS_HERE]()
+                await receive_into(body, receive, settings.max_body_bytes, settings.body_wait_s, ticket.hold_bytes, is_here=here)
                 stage("receive", begun_s)
                 await _unless_gone(
                     scope, receive, self._work(body, ticket, wants_stream(headers.get("accept", "")), send, scope.get(NOTES, {}))

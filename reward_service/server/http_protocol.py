@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from reward_service.server.refusals import error_body
 
 GONE = "reward_service.gone"  # in an ASGI scope: takes what to call when the client goes away, and gives what takes that back
+IS_HERE = "reward_service.is_here"  # in an ASGI scope: whether the whole body has arrived
 MAX_HEAD_BYTES = 65_536  # request line and headers; those of trainers and proxies have about 1 KiB
 HEAD_S = 30.0  # from a head's first byte to its last
 UNREAD_S = 60.0  # that a full connection takes nothing more
@@ -112,6 +113,8 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
         if self.scope["method"] != "HEAD":  # whose answer has no body
             self.cycle.transport = Joined(self.transport)  # type: ignore[assignment]
+        cycle = self.cycle
+        self.scope[IS_HERE] = lambda: not cycle.more_body  # type: ignore[literal-required]
 
     def on_message_complete(self) -> None:
         """The body is whole."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from reward_service.server.answers import HEARTBEAT, encode_grade, end_line, gra
 from reward_service.server.estimates import PerRollout
 from reward_service.server.metrics import Metrics
 from reward_service.server.requests import GradeRequest
-from reward_service.server.testsets import TestSets
+from reward_service.server.testsets import TestSets, names_test_sets
 from reward_service.turns import Share
 from reward_service.wiring import Machine
 
@@ -175,7 +174,10 @@ class Run:
 
     def counts(self) -> dict[str, int]:
         """How many rollouts have which outcome."""
-        return dict(collections.Counter(grade.outcome.value for grade in self.grades))
+        found: dict[str, int] = {}
+        for grade in self.grades:
+            found[grade.outcome.value] = found.get(grade.outcome.value, 0) + 1
+        return found
 
     def final_grades(self) -> list[Grade]:
         """The grades that a repetition would not change."""
@@ -193,13 +195,14 @@ class Run:
 
     async def _work(self, request: GradeRequest) -> None:
         try:
+            if not names_test_sets(request.groups):
+                self.opened.set_result(None)
+                await self._grade(replace(request, groups=_without(request.groups, self._encoded)) if self._encoded else request)
+                self._finish(request)
+                return
             async with self._service.test_sets.lease(request.groups) as groups:
                 self.opened.set_result(None)
-                if self._encoded:
-                    request = replace(request, groups=_without(groups, self._encoded))
-                elif groups is not request.groups:
-                    request = replace(request, groups=tuple(groups))
-                await self._grade(request)
+                await self._grade(replace(request, groups=_without(groups, self._encoded) if self._encoded else tuple(groups)))
             self._finish(request)
         except BaseException as error:
             if self.opened.done():

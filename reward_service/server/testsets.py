@@ -241,6 +241,11 @@ def _places(groups: Sequence[Group]) -> dict[str, list[str]]:
     return found
 
 
+def names_test_sets(groups: Iterable[Group]) -> bool:
+    """Whether any of the groups names a test set."""
+    return any([isinstance(group.reference, CodeReference) and group.reference.testset is not None for group in groups])
+
+
 def _with_tests(group: Group, leased: Mapping[str, _Held]) -> Group:
     stated = group.reference
     if not isinstance(stated, CodeReference) or stated.testset is None:
