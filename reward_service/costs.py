@@ -9,6 +9,18 @@ WEIGHT_OF_NEWS = 0.05
 UNKNOWN_S = 0.01
 PRIOR_UNITS = 4.0  # as much as so many units that were done: little, since a prior may be wrong by a factor of a hundred
 CHARACTERS = 4096  # of text: one more unit of a worker's item
+ANSWER = "answer"  # the kind of all work on math and choice together, in answers that are judged
+# Each answer is judged lightly first; what else is done, a reference read or SymPy asked, is charged to those that were.
+PARTS_OF_ANSWER: Mapping[str, bool] = {
+    "compare_lightly": True,
+    "judge_choice_lightly": True,
+    "prepare_lightly": False,
+    "prepare_gold": False,
+    "compare_answers": False,
+    "prepare_choice_lightly": False,
+    "prepare_choice": False,
+    "judge_choice": False,
+}
 
 
 class _Known:
@@ -28,7 +40,7 @@ class Costs:
     times as dear as believed would be filled before the first of it ends.
     """
 
-    def __init__(self, priors: Mapping[str, float], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, priors: Mapping[str, float], clock: Callable[[], float] = time.perf_counter) -> None:
         self._kinds = {kind: _Known(seconds) for kind, seconds in priors.items()}
         self._clock = clock
 
@@ -45,29 +57,38 @@ class Costs:
 
     def begin(self, kind: str, units: float) -> float:
         """Note that `units` of a kind have got their slot; when, for `end`."""
-        known, now_s = self._known(kind), self._clock()
-        known.running += 1
-        known.running_units += units
-        known.running_since_s += now_s
+        now_s = self._clock()
+        for known, counted in self._parts(kind, units):
+            known.running += 1
+            known.running_units += counted
+            known.running_since_s += now_s
         return now_s
 
     def end(self, kind: str, units: float, begun_s: float, least_s: float = 0.0) -> None:
         """Note their end, and learn what they took if that is more than `least_s`."""
-        known, took_s = self._known(kind), self._clock() - begun_s
-        known.running -= 1
-        known.running_units -= units
-        known.running_since_s -= begun_s
-        if not known.running:
-            known.running_units = known.running_since_s = 0.0  # no rounding errors are left
+        took_s = self._clock() - begun_s
+        for known, counted in self._parts(kind, units):
+            known.running -= 1
+            known.running_units -= counted
+            known.running_since_s -= begun_s
+            if not known.running:
+                known.running_units = known.running_since_s = 0.0  # no rounding errors are left
         if took_s >= least_s:
             self.learn(kind, units, took_s)
 
     def learn(self, kind: str, units: float, seconds: float) -> None:
         """Take in what `units` of a kind took."""
-        if units > 0:
-            known = self._known(kind)
-            known.seconds += seconds - WEIGHT_OF_NEWS * known.seconds
-            known.units += units - WEIGHT_OF_NEWS * known.units
+        for known, counted in self._parts(kind, units):
+            if counted > 0:
+                known.seconds -= WEIGHT_OF_NEWS * known.seconds
+                known.units += counted - WEIGHT_OF_NEWS * known.units
+            known.seconds += seconds
+
+    def _parts(self, kind: str, units: float) -> tuple[tuple[_Known, float], ...]:
+        """Where work of a kind counts, and as how many units."""
+        own = self._known(kind), units
+        judged = PARTS_OF_ANSWER.get(kind)
+        return (own,) if judged is None else (own, (self._known(ANSWER), units if judged else 0.0))
 
     def _known(self, kind: str) -> _Known:
         known = self._kinds.get(kind)
@@ -77,5 +98,12 @@ class Costs:
 
 
 def units_of(args: tuple[object, ...]) -> float:
-    """The units of a worker's item: one, and more for long texts."""
-    return 1.0 + sum(len(argument) for argument in args if isinstance(argument, str)) / CHARACTERS
+    """The units of a worker's item: one for each text of its longest list, and more for long texts."""
+    count, characters = 1, 0
+    for argument in args:
+        if isinstance(argument, str):
+            characters += len(argument)
+        elif isinstance(argument, list):
+            count = max(count, len(argument))
+            characters += sum(len(text) for text in argument if isinstance(text, str))
+    return count + characters / CHARACTERS

@@ -97,6 +97,12 @@ class Settings(BaseSettings):
         json_schema_extra={"unit": "path"},
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least severe log lines that are written.")
+    traces_endpoint: str | None = Field(
+        None,
+        min_length=1,
+        description="Where OpenTelemetry traces go, OTLP over HTTP (`http://collector:4318/v1/traces`); needs `reward-service[otel]`.",
+        json_schema_extra={"unit": "address"},
+    )
 
     workers: int = Field(
         default_factory=_cores,

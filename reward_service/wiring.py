@@ -6,18 +6,20 @@ import asyncio
 import contextlib
 import functools
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar, cast
 
-from reward_service.costs import Costs, units_of
+from reward_service.costs import ANSWER, Costs, units_of
 from reward_service.effects import Effects, Talker, Task, Workers
 from reward_service.errors import JobKilled, NoSandbox, WorkerLost
 from reward_service.langid import JUDGE_LANGUAGE, MODEL_PATH, LanguageModelUnusable, check_model_file, load_second_opinion
 from reward_service.memo import Memo, key_of
 from reward_service.records import JsonObject, LanguageFinding
 from reward_service.settings import Settings
+from reward_service.traces import note
 from reward_service.turns import Share, Turns
 from reward_service.verdict_memory import VerdictMemory
 from reward_service.versions import versions_of
@@ -37,7 +39,7 @@ RUNNER_LOSSES = 5  # after which a job is given up; a job of which nothing is kn
 WORKERS_AHEAD = 2  # items handed to the pool beyond its processes, so that none of them waits for the event loop
 RESULTS_KEPT = 32_768  # of workers' items: parsed references, comparisons, languages
 PROGRAM = "program"  # the kind of a sandbox's work, in tests
-PRIOR_S = {PROGRAM: 0.02, "judge_language": 0.01, "compare_answers": 0.005, "prepare_gold": 0.005}  # until something is known
+PRIOR_S = {PROGRAM: 0.02, "judge_language": 0.01, ANSWER: 0.002, "compare_answers": 0.02, "prepare_gold": 0.02}  # until something is known
 SANDBOX_RETRY_S = 5.0
 NOTHING_RAN_S = 2e-4  # a turn up to which found everything known already, and says nothing of what programs cost
 
@@ -52,15 +54,12 @@ class Pool(Workers, Protocol):
     @property
     def stats(self) -> WorkerStats:
         """Numbers for metrics."""
-        ...
 
     async def start(self) -> None:
         """Start the processes."""
-        ...
 
     async def close(self) -> None:
         """Kill the processes."""
-        ...
 
 
 class Machine:
@@ -250,11 +249,12 @@ class _BoundWorkers:
 
     async def _compute(self, key: bytes, task: Task[R], kind: str, args: tuple[object, ...]) -> object:
         """The result, or how the item ended its worker: the same item would do so again."""
-        costs, units = self._machine.costs, units_of(args)
+        costs, units, asked_s = self._machine.costs, units_of(args), time.perf_counter()
         async with self._machine.worker_turns.take(self._share, self._start_by, costs.estimate_s(kind, units)):
             known = self._machine.results.peek(key)
             if known is not None:
                 return known
+            note("queue", asked_s, queue="workers")
             begun_s = costs.begin(kind, units)
             try:
                 return await self._machine.workers.run(task, *args)
@@ -265,6 +265,7 @@ class _BoundWorkers:
                 return killed
             finally:
                 costs.end(kind, units, begun_s)
+                note("worker", begun_s, work=kind)
 
 
 class _BoundJudge:
@@ -363,15 +364,17 @@ class _BoundSandbox:
 
     @contextlib.asynccontextmanager
     async def _turn(self, start_by: float | None, tests: int) -> AsyncGenerator[None, None]:
-        costs = self._machine.costs
+        costs, asked_s = self._machine.costs, time.perf_counter()
         if self._machine.sandbox_turns.slots != self._machine.sandbox.slots:  # runners come and go
             self._machine.sandbox_turns.resize(self._machine.sandbox.slots)
         async with self._machine.sandbox_turns.take(self._share, start_by, costs.estimate_s(PROGRAM, tests)):
+            note("queue", asked_s, queue="sandbox")
             begun_s = costs.begin(PROGRAM, tests)
             try:
                 yield
             finally:
                 costs.end(PROGRAM, tests, begun_s, NOTHING_RAN_S)
+                note("sandbox", begun_s, tests=tests)
 
     async def _attempt(self, job: Job) -> AsyncGenerator[RunResult, None]:
         fault = self._machine.sandbox_fault

@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 
-from reward_service.costs import Costs, units_of
+from reward_service.costs import ANSWER, PARTS_OF_ANSWER, Costs, units_of
+from reward_service.effects import Task
 from reward_service.memo import Memo, key_of
+from reward_service.verifiers import choice, math
 
 
 class Work:
@@ -120,9 +122,26 @@ def test_costs_are_learned_by_kind_and_unit() -> None:
     assert costs.estimate_s("program", 20) == 10
     for _ in range(500):
         costs.learn("program", 10, 1.0)
-        costs.learn("program", 0, 5.0)
     assert costs.estimate_s("program") == pytest.approx(0.1, rel=0.01)
-    assert units_of(("x" * 4096, 3, ["y"])) == 2.0
+    assert units_of(("x" * 4096, 3, ["y" * 512, "z" * 512], [])) == 2 + 1.25
+
+
+def test_what_an_answer_takes_counts_all_that_is_done_for_it() -> None:
+    """Judged lightly in chunks; some go to SymPy, and each group's reference is read: none of that is an answer more."""
+    costs = Costs({ANSWER: 0.005})
+    for _ in range(200):
+        costs.learn("prepare_lightly", 1, 0.01)
+        costs.learn("compare_lightly", 30, 0.03)
+        costs.learn("compare_answers", 1, 0.2)
+    assert costs.estimate_s("compare_lightly") == pytest.approx(0.001, rel=0.01)
+    assert costs.estimate_s("compare_answers") == pytest.approx(0.2, rel=0.01)
+    assert costs.estimate_s(ANSWER) == pytest.approx(0.24 / 30, rel=0.06)
+
+
+def test_the_parts_of_an_answer_are_the_work_that_there_is() -> None:
+    assert {task.function.__qualname__ for module in (math, choice) for task in vars(module).values() if isinstance(task, Task)} == set(
+        PARTS_OF_ANSWER
+    )
 
 
 def test_what_runs_is_known_to_take_at_least_as_long_as_it_has() -> None:

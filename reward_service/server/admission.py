@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+from reward_service.costs import ANSWER
 from reward_service.errors import RequestError
 from reward_service.server.bounds import INLINE_BYTES
 from reward_service.server.keys import Account
@@ -24,8 +25,8 @@ RETRY_DRAINING_S = 5
 RETRY_MOST_S = 60
 ALPHA = 4.0  # a single flood gets 4/5 of the room, two get 4/9 each
 REQUESTS, ROLLOUTS, BYTES, WORKERS, SANDBOX = "requests", "rollouts", "bytes", "workers", "sandbox"
-COMPARISON, LANGUAGE = "compare_answers", "judge_language"
-KINDS: Mapping[str, tuple[str, ...]] = {WORKERS: (COMPARISON, LANGUAGE), SANDBOX: (PROGRAM,)}  # of work: its estimated seconds are bounded
+LANGUAGE = "judge_language"
+KINDS: Mapping[str, tuple[str, ...]] = {WORKERS: (ANSWER, LANGUAGE), SANDBOX: (PROGRAM,)}  # of work: its estimated seconds are bounded
 USED_BY: Mapping[str, str] = {kind: resource for resource, kinds in KINDS.items() for kind in kinds}
 WHAT: Mapping[str, str] = {
     REQUESTS: "as many requests as this server takes are in flight",

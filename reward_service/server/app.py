@@ -10,12 +10,12 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import reward_service
 from reward_service.errors import RewardServiceError
@@ -28,6 +28,9 @@ from reward_service.server.silent_connections import SilentConnection
 from reward_service.server.uploads import router as uploads
 from reward_service.settings import Settings
 from reward_service.wiring import Machine, build_machine
+
+if TYPE_CHECKING:
+    from reward_service.server.tracing import Tracing
 
 KEEP_ALIVE_S = 75  # trainers pause between steps; a new connection for each would cost them more than it costs us to wait
 BACKLOG = 4096  # a step's thousands of connections arrive at once
@@ -42,6 +45,7 @@ GRACE_S = 5  # after the drain, for the last bytes of answers
 def create_app(settings: Settings, machine: Machine | None = None) -> FastAPI:
     """The application. `machine` is given by tests; its life is the application's."""
     service = Service(settings, machine or build_machine(settings))
+    tracing = None if settings.traces_endpoint is None else _tracing(settings.traces_endpoint)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -54,6 +58,8 @@ def create_app(settings: Settings, machine: Machine | None = None) -> FastAPI:
             raise
         finally:
             await service.close()
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
 
     app = _Application(
         service,
@@ -69,7 +75,27 @@ def create_app(settings: Settings, machine: Machine | None = None) -> FastAPI:
     app.include_router(uploads)
     add_error_handlers(app, service.metrics)
     app.openapi = describe(app)  # type: ignore[method-assign]
+    if tracing is not None:
+        app.front = tracing.around(app.front)
     return app
+
+
+def _tracing(endpoint: str) -> Tracing:
+    """What sends traces there.
+
+    Raises:
+        TracesUnusable: the operator's fault.
+    """
+    try:
+        from reward_service.server.tracing import Tracing, otlp_exporter
+
+        return Tracing(otlp_exporter(endpoint))
+    except ImportError as error:
+        raise TracesUnusable(f"the setting `traces_endpoint` needs {error.name}: pip install 'reward-service[otel]'") from None
+
+
+class TracesUnusable(RewardServiceError):
+    """The operator's fault: traces are asked for and what makes them is not installed."""
 
 
 class _Application(FastAPI):
@@ -77,11 +103,11 @@ class _Application(FastAPI):
 
     def __init__(self, service: Service, **options: Any) -> None:
         super().__init__(**options)
-        self._front = Front(super().__call__, GRADE, grading_endpoint(service), service.metrics)
+        self.front: ASGIApp = Front(super().__call__, GRADE, grading_endpoint(service), service.metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        await self._front(scope, receive, send)
+        await self.front(scope, receive, send)
 
 
 def serve(settings: Settings) -> None:
@@ -92,7 +118,11 @@ def serve(settings: Settings) -> None:
     """
     configure_logs(settings.log_level)
     listening = _bound(settings.host, settings.port)  # first: workers and sandbox take seconds to start
-    app = create_app(settings)
+    try:
+        app = create_app(settings)
+    except RewardServiceError as error:
+        sys.stderr.write(f"cannot start: {error}\n")
+        raise SystemExit(CANNOT_START) from None
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from reward_service.costs import CHARACTERS
+from reward_service.costs import ANSWER, CHARACTERS
 from reward_service.records import CodeReference, Group
 from reward_service.scoring.scheme import Scheme
-from reward_service.server.admission import COMPARISON, LANGUAGE
+from reward_service.server.admission import LANGUAGE
 from reward_service.wiring import PROGRAM, Machine
 
 UNKNOWN_TESTS = 20  # of a test set that is not open yet, where the draw is not stated
@@ -37,7 +37,7 @@ def _of_group(group: Group, scheme: Scheme, machine: Machine) -> PerRollout:
     if isinstance(group.reference, CodeReference):
         found[PROGRAM] = _tests(group.reference) / machine.sandbox_turns.slots
     else:
-        found[COMPARISON] = 1 / workers
+        found[ANSWER] = 1 / workers
     return found
 
 

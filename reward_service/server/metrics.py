@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from reward_service.records import Grade, GroupSummary, Outcome, TestStatus
 from reward_service.server.tallies import Counter, Histogram
+from reward_service.traces import note
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 REWARDS = (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
@@ -83,6 +84,7 @@ class Metrics:
         """Count a stage that began at a time of `time.perf_counter`; the time now, when the next one may begin."""
         now_s = time.perf_counter()
         self.stage_seconds.labels(stage).observe(now_s - since_s)
+        note(stage, since_s)
         return now_s
 
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import structlog
 
+from reward_service.costs import ANSWER
 from reward_service.errors import RequestError
 from reward_service.server import keys as keys_module
 from reward_service.server import runs
-from reward_service.server.admission import COMPARISON, LANGUAGE, PROGRAM, ROLLOUTS, SANDBOX, WORKERS, Admission, NoRoom, Ticket
+from reward_service.server.admission import LANGUAGE, PROGRAM, ROLLOUTS, SANDBOX, WORKERS, Admission, NoRoom, Ticket
 from reward_service.server.keys import Account, Keys, KeysUnusable
 from tests.server.conftest import Serving
 from tests.server.doubles import program_body, program_group, settle, slow_pipeline
@@ -180,7 +181,7 @@ async def test_more_work_than_may_wait_is_done_where_nothing_else_is() -> None:
     with pytest.raises(NoRoom) as shed:
         other.hold(PROGRAM, 5.0)
     assert (shed.value.status, shed.value.cause, shed.value.retry_after_s) == (429, SANDBOX, 45)
-    other.hold(COMPARISON, 2.0)
+    other.hold(ANSWER, 2.0)
     other.hold(LANGUAGE, 3.0)
     one.give_back(PROGRAM, 49.0)
     other.hold(PROGRAM, 5.0)
@@ -196,14 +197,14 @@ async def test_large_bodies_are_turned_away_at_the_door_and_small_ones_where_not
     admission.enter(account, 1000).close()
     with pytest.raises(NoRoom):
         admission.enter(account, 10_000_000)
-    ticket.hold(COMPARISON, 50.0)
+    ticket.hold(ANSWER, 50.0)
     with pytest.raises(NoRoom):
         admission.enter(account, 1000)
 
 
 async def test_work_is_held_at_the_price_that_is_known_now() -> None:
     """Programs that were let in as cheap and turn out to be dear fill the room; once they are known to be cheap there is room again."""
-    prices = {PROGRAM: 0.01, COMPARISON: 1.0, LANGUAGE: 1.0}
+    prices = {PROGRAM: 0.01, ANSWER: 1.0, LANGUAGE: 1.0}
     admission, account = Admission(LIMITS, price_s=prices.__getitem__), Account("a")
     ticket = Ticket(admission, account)
     ticket.hold(PROGRAM, 40)
