@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from reward_service.scoring.equivalence.expressions import MINUS_ONE, read_expression
-from reward_service.scoring.equivalence.forms import Expression, Form, Number, Product, Value, Variable
+from reward_service.scoring.equivalence.forms import Expression, Form, Number, Power, Product, Value, Variable
 from reward_service.scoring.equivalence.short_words import short_word
 from reward_service.scoring.equivalence.tokens import NotMath, Token
 from reward_service.scoring.equivalence.units import is_unit_word, scaled, unit_name
@@ -62,17 +62,44 @@ def _unit_after(tokens: Sequence[Token]) -> tuple[Sequence[Token], str]:
     return tokens[:start], unit_name(" ".join(token.text for token in tokens[start:end]) + power)
 
 
-_LETTERS_OF_UNITS = frozenset("mgshNJKVWACLFTl")
+_MAX_UNIT_FACTORS = 6
 
 
 def with_its_letter(form: Value, unit: str) -> Value:
-    """`5 m` with its letter as the unit, where the other side has that unit."""
-    if unit and not form.unit:
-        match form.expression:
-            case Product((*factors, Variable(letter))) if factors and letter in _LETTERS_OF_UNITS and unit_name(letter) == unit:
-                if all(isinstance(factor, Number) for factor in factors):
-                    return Value(factors[0] if len(factors) == 1 else Product(tuple(factors)), unit)
-    return form
+    """`5 m`, `5 mW`, `5 m/s^2` with the letters behind its number as the unit, where the other side has that unit."""
+    if not unit or form.unit or not isinstance(form.expression, Product):
+        return form
+    factors = form.expression.factors
+    first = next((index for index, factor in enumerate(factors) if _as_letters(factor)), 0)
+    letters = [_as_letters(factor) for factor in factors[first:]]
+    if not 0 < first or not all(letters) or len(letters) > _MAX_UNIT_FACTORS or not all(map(_is_numeric, factors[:first])):
+        return form
+    if unit not in (unit_name("".join(letters)), unit_name(" ".join(letters).replace(" /", "/"))):
+        return form
+    numbers = factors[:first]
+    return Value(numbers[0] if first == 1 else Product(numbers), unit)
+
+
+def _as_letters(factor: Expression) -> str:
+    """How a letter in a unit was written: `m`, `/s`, `/s^2`, `m^2`; "" for what is none."""
+    match factor:
+        case Variable(name) if len(name) == 1 and name.isascii():
+            return name
+        case Power(Variable(name), Number(power)) if len(name) == 1 and name.isascii() and power.denominator == 1:
+            exponent = abs(power.numerator)
+            return ("/" if power < 0 else "") + name + (f"^{exponent}" if exponent > 1 else "")
+        case Power(Power(Variable(name), Number(power)), Number(Fraction(numerator=-1, denominator=1))):
+            return f"/{name}^{power}" if len(name) == 1 and power.denominator == 1 and power > 1 else ""
+    return ""
+
+
+def _is_numeric(factor: Expression) -> bool:
+    match factor:
+        case Number() | Power(Number(), Number()) | Power(Power(Number(), Number()), Number()):
+            return True
+        case Power(Number(), Product((Number(), Number()))):
+            return True
+    return False
 
 
 def _negated(expression: Expression) -> Expression:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from reward_service.scoring.equivalence.unit_symbols import with_names
+
 _UNIT_NAMES = {
     "degree": "degree", "deg": "degree", "dollar": "dollar", "usd": "dollar", "buck": "dollar", "percent": "%", "percentage": "%",
     "pct": "%", "per cent": "%", "eur": "euro", "gbp": "pound",
@@ -17,19 +19,15 @@ _UNIT_NAMES = {
     "kmh": "km/hour",
     "mph": "mile/hour",
     "degree celsius": "degree c", "degrees celsius": "degree c", "degree centigrade": "degree c", "degree fahrenheit": "degree f",
-    "coulomb": "c", "newton": "n", "joule": "j", "watt": "w", "volt": "v", "ampere": "a", "amp": "a", "kelvin": "k", "pascal": "pa",
-    "hertz": "hz", "mole": "mol", "tesla": "t", "farad": "f", "electronvolt": "ev", "electron volt": "ev", "kilojoule": "kj",
-    "kilowatt": "kw", "milligram": "mg", "milliliter": "ml", "millilitre": "ml", "nanometer": "nm", "nanometre": "nm",
-    "micrometer": "microm", "micron": "microm", "kilohm": "kohm", "kiloohm": "kohm", "yd": "yard", "oz": "ounce", "lbs": "pound",
+    "amp": "ampere", "electron volt": "ev", "kilohm": "kohm", "yd": "yard", "oz": "ounce", "lbs": "pound",
 }  # fmt: skip
-_MEGA = re.compile(r"\bM(?=(?:W|Pa|J|eV|Hz|V|N|ohm)\b)")
 _SQUARE = re.compile(r"\b(?:square|sq\.?) (\w+)")
 _CUBIC = re.compile(r"\b(?:cubic|cu\.?) (\w+)")
 
 
 def unit_name(words: str) -> str:
     """One name for a unit however it is written: `Centimeters` is `cm`, `sq cm` is `cm^2`."""
-    words = " ".join(_MEGA.sub("mega", words).casefold().replace(".", " ").replace(" per ", "/").split()).strip()
+    words = " ".join(with_names(words).casefold().replace(".", " ").replace(" per ", "/").split()).strip()
     words = words.replace(" / ", "/")
     if "/(" in words:
         words = words.replace("(", "").replace(")", "")
