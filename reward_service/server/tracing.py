@@ -6,6 +6,7 @@ Imported only where the setting `traces_endpoint` asks for traces. A span holds 
 from __future__ import annotations
 
 import importlib
+import threading
 import time
 from collections.abc import Mapping
 
@@ -28,7 +29,7 @@ TRACED = "/v1/"  # what clients ask for, not the probes
 CARRIED = ("traceparent", "tracestate")
 NOTED = ("key", "groups", "rollouts", "request_id")  # of the request's log line
 MAX_SPANS = 1000  # of one request: a batch of thousands shows where its time goes by the first of them
-FLUSH_MS = 3000
+FLUSH_S = 2.0  # at the end, for a collector that does not answer
 
 
 def otlp_exporter(endpoint: str) -> SpanExporter:
@@ -42,6 +43,7 @@ class Tracing:
 
     def __init__(self, exporter: SpanExporter) -> None:
         resource = Resource.create({"service.name": SERVICE, "service.version": reward_service.__version__})
+        self._exporter = exporter
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # `close` does that, while there is an event loop
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
 
@@ -50,8 +52,11 @@ class Tracing:
         return Traced(app, self._provider.get_tracer(SERVICE, reward_service.__version__))
 
     def close(self) -> None:
-        """Send what is left, for at most FLUSH_MS."""
-        self._provider.force_flush(FLUSH_MS)
+        """Send what is left, for FLUSH_S seconds at most: the SDK's own bound of a flush is none."""
+        flush = threading.Thread(target=self._provider.force_flush, daemon=True)
+        flush.start()
+        flush.join(FLUSH_S)
+        self._exporter.shutdown()  # ends what still tries to send
         self._provider.shutdown()
 
 

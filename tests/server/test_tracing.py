@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -109,6 +113,24 @@ async def test_a_batch_of_thousands_has_a_bounded_number_of_spans(
     (request,) = traces.requests
     left_out = dict(request.attributes or {})["reward.spans_left_out"]
     assert (len(traces.below(request)), left_out) == (10, 2 * 20 + 4 - 10)
+
+
+async def test_a_collector_that_does_not_answer_holds_no_stop(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dead(InMemorySpanExporter):
+        told_to_stop = threading.Event()
+
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            self.told_to_stop.wait(60)
+            return SpanExportResult.FAILURE
+
+        def shutdown(self) -> None:
+            self.told_to_stop.set()
+
+    monkeypatch.setattr(tracing, "otlp_exporter", lambda endpoint: Dead())
+    monkeypatch.setattr(tracing, "FLUSH_S", 0.1)
+    async with asyncio.timeout(30):
+        async with serving(traces_endpoint="http://collector") as (client, _):
+            await graded(client, program_body(program_group()))
 
 
 def test_traces_that_cannot_be_sent_are_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
