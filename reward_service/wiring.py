@@ -22,6 +22,7 @@ from reward_service.settings import Settings
 from reward_service.traces import note
 from reward_service.turns import Share, Turns
 from reward_service.verdict_memory import VerdictMemory
+from reward_service.verifiers.limits_hit import limits_hit
 from reward_service.versions import versions_of
 from reward_service.worker_tiers import TieredPool
 from reward_service.workers import WorkerStats
@@ -78,7 +79,7 @@ class Machine:
         self.costs = Costs(PRIOR_S)
         self.results: Memo[object, Share] = Memo(RESULTS_KEPT, self.worker_turns.ahead)
         self.runner_losses = 0
-        self.limit_hits: Counter[str] = Counter()  # by bound: items of workers that were stopped by their own doing
+        self.limit_hits: Counter[str] = Counter()  # by bound: answers and texts that were refused or stopped by it
         self._notes = notes if notes is not None else {}
         self._starting_again: asyncio.Task[None] | None = None
         self._sandbox_fault: str | None = "not started yet"
@@ -243,6 +244,7 @@ class _BoundWorkers:
         kind = task.function.__qualname__
         key = key_of(task.function.__module__, kind, bounded.cpu_s, args)
         found = await self._machine.results.get(key, self._share, lambda: self._compute(key, bounded, kind, args))
+        self._machine.limit_hits.update(limits_hit(found))
         if isinstance(found, JobKilled):
             raise JobKilled(found.cause, str(found))
         return cast(R, found)
@@ -261,7 +263,6 @@ class _BoundWorkers:
             except JobKilled as killed:
                 if killed.cause == "exception":  # which may be ours, like a file that is gone
                     raise
-                self._machine.limit_hits[killed.cause] += 1
                 return killed
             finally:
                 costs.end(kind, units, begun_s)

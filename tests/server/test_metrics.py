@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from reward_service.errors import JobKilled
 from tests.server.conftest import Serving
 from tests.server.doubles import graded, program_body, program_group
@@ -60,8 +62,24 @@ async def test_answers_that_hit_a_bound_and_work_that_is_shared(serving: Serving
             raise JobKilled("cpu_limit")
 
         service.machine.workers.run = killed  # type: ignore[method-assign]
-        assert (await graded(client, program_body(slow)))["grades"][0]["outcome"] == "incorrect"
+        for _ in range(2):  # the second time it is known
+            assert (await graded(client, program_body(slow)))["grades"][0]["outcome"] == "incorrect"
         service.machine.workers.run = run  # type: ignore[method-assign]
         found = await values(client)
-    assert found['reward_math_limits_total{bound="cpu_limit"}'] == 1
+    assert found['reward_math_limits_total{bound="cpu_limit"}'] == 2
     assert found['reward_results_total{how="known"}'] + found['reward_results_total{how="shared"}'] >= 6
+
+
+@pytest.mark.parametrize(
+    ("task", "reference"), [("math", {"answer": "7"}), ("choice", {"answer": "B", "choices": ["one thing", "another thing"]})]
+)
+async def test_answers_that_are_beyond_what_is_read(serving: Serving, task: str, reference: dict[str, object]) -> None:
+    """Too long, too deep, too many digits: decided by a bound before anything can run into a limit of time."""
+    said = ["1" * 200_000, "{" * 3000 + "}" * 3000, "8"]
+    rollouts = [{"rollout_id": str(k), "completion": f"\\boxed{{{text}}}"} for k, text in enumerate(said)]
+    async with serving() as (client, _):
+        answer = await graded(client, program_body({"group_id": "g", "task": task, "reference": reference, "rollouts": rollouts}))
+        found = await values(client)
+    assert {grade["outcome"] for grade in answer["grades"]} == {"incorrect"}
+    hits = {name: value for name, value in found.items() if name.startswith("reward_math_limits_total")}
+    assert sum(hits.values()) == 2, hits
