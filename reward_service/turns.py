@@ -40,6 +40,10 @@ class Share:
         self.waiting_s = 0.0
         self.lines: dict[Turns, _Line] = {}
 
+    def leave(self) -> None:
+        """Forget where it stood, once nothing of it waits or runs; these know it, and only a search for cycles would find both."""
+        self.lines.clear()
+
 
 class _Line:
     """The waiters of one share at one gate."""

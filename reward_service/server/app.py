@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import gc
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import reward_service
 from reward_service.errors import RewardServiceError
+from reward_service.server.garbage import collect_when_quiet, settle
 from reward_service.server.logs import configure_logs
 from reward_service.server.middleware import Front, add_error_handlers
 from reward_service.server.openapi import describe
@@ -36,9 +36,6 @@ KEEP_ALIVE_S = 75  # trainers pause between steps; a new connection for each wou
 BACKLOG = 4096  # a step's thousands of connections arrive at once
 CANNOT_START = 3  # exit code, as that of uvicorn where the application does not start
 POLL_S = 0.05
-# By default every 700 objects more than before are looked through, and with a thousand requests in flight all of theirs again and again:
-# a quarter of the event loop's time. Almost nothing here is garbage that only this finds.
-GC_THRESHOLDS = (20_000, 10, 50)
 GRACE_S = 5  # after the drain, for the last bytes of answers
 
 
@@ -185,14 +182,16 @@ class _DrainingServer(uvicorn.Server):
 
     async def main_loop(self) -> None:
         """Serve until told to stop."""
-        gc.collect()
-        gc.freeze()  # what is loaded by now stays; walking it again would stop the event loop for 50 ms each time
-        gc.set_threshold(*GC_THRESHOLDS)
-        stop = asyncio.create_task(self._stop_when_told())
+        settle()
+        tasks = [asyncio.create_task(self._stop_when_told()), asyncio.create_task(self._collect_garbage())]
         try:
             await super().main_loop()
         finally:
-            stop.cancel()
+            for task in tasks:
+                task.cancel()
+
+    async def _collect_garbage(self) -> None:
+        await collect_when_quiet(lambda: self._service.admission.requests)
 
     async def _stop_when_told(self) -> None:
         while not self._signals:

@@ -48,7 +48,7 @@ class GradingResponse(Response):
         with self._service.admission.enter(self._account, _length(headers)) as ticket, Body(encoding) as body:
             try:
                 begun_s = time.perf_counter()
-                here = IS_HERE in scope and scope[IS_HERE]()
+                here = IS_HERE in scope
                 await receive_into(body, receive, settings.max_body_bytes, settings.body_wait_s, ticket.hold_bytes, is_here=here)
                 stage("receive", begun_s)
                 await _unless_gone(

@@ -73,6 +73,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._lost = True
         if self._leave is not None:
             self._leave()
+        if self.scope is not None:
+            self.scope.pop(GONE, None)  # type: ignore[misc] # which leads back here: only a search for cycles would find both
 
     def pause_writing(self) -> None:
         """The peer takes nothing more for now."""
@@ -113,12 +115,11 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
         if self.scope["method"] != "HEAD":  # whose answer has no body
             self.cycle.transport = Joined(self.transport)  # type: ignore[assignment]
-        cycle = self.cycle
-        self.scope[IS_HERE] = lambda: not cycle.more_body  # type: ignore[literal-required]
 
     def on_message_complete(self) -> None:
         """The body is whole."""
         self._in_head = True
+        self.scope[IS_HERE] = True  # type: ignore[literal-required]
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

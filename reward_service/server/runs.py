@@ -214,6 +214,7 @@ class Run:
                 raise
         finally:
             self._ticket.close()
+            self.share.leave()
             self.on_end(self)
 
     async def _grade(self, request: GradeRequest) -> None:
