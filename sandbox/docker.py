@@ -35,12 +35,12 @@ def containers(config: DockerConfig) -> Callable[[], Awaitable[Mapping[str, Call
         nonlocal connected, swept
         now = asyncio.get_running_loop().time()
         if not connected:
-            await asyncio.to_thread(engine.connect)
+            await engine.call(engine.connect)
             connected, swept = True, now
         if now - swept > _SWEEP_S:
             swept = now
             with contextlib.suppress(SandboxUnavailable):  # the containers that are to be started say so
-                await asyncio.to_thread(engine.sweep)
+                await engine.call(engine.sweep)
         return {f"container {number}": functools.partial(ContainerRunner, engine, number, config) for number in range(config.slots)}
 
     return source
@@ -78,7 +78,7 @@ class ContainerRunner:
     @property
     def spent(self) -> bool:
         """See `sandbox.pool.Member`."""
-        return self._served >= self._config.programs
+        return self._served >= self._config.programs or self._lacks() != ""
 
     @property
     def notes(self) -> Mapping[str, str]:
@@ -98,7 +98,7 @@ class ContainerRunner:
     async def start(self) -> None:
         """Start the container and shake hands. Raises SandboxUnavailable."""
         demultiplexer = _Demultiplexer(self._stream)
-        self._launching = asyncio.create_task(asyncio.to_thread(self._launch))
+        self._launching = asyncio.create_task(self._engine.call(self._launch))
         connection = await asyncio.shield(self._launching)
         try:
             loop = asyncio.get_running_loop()
@@ -109,6 +109,13 @@ class ContainerRunner:
             raise SandboxUnavailable(f"the container's runner refuses: {error}") from error
         except (OSError, Gone) as error:
             raise SandboxUnavailable(f"the container ended: {demultiplexer.said() or error}") from error
+        self._engine.languages |= self._ready.languages
+        if lacks := self._lacks():
+            raise SandboxUnavailable(f"the container's runner lacks {lacks}, which others of the same image run")
+
+    def _lacks(self) -> str:
+        """Languages of other containers that do not run in this one: their self-test was disturbed."""
+        return ", ".join(f"{name} ({self._ready.notes.get(name)})" for name in sorted(self._engine.languages - self._ready.languages))
 
     def _launch(self) -> socket.socket:
         self.container = self._engine.create(self._number)
@@ -141,7 +148,7 @@ class ContainerRunner:
         self._stream.fail("no longer needed")
         if self.container:
             with contextlib.suppress(SandboxUnavailable):  # it ends by itself, and the next start sweeps what is left of it
-                await asyncio.to_thread(self._engine.remove, self.container)
+                await self._engine.call(self._engine.remove, self.container)
 
 
 class _Demultiplexer(asyncio.Protocol):

@@ -1,4 +1,4 @@
-"""The container engine: make, attach, start and remove runners' containers; find those that dead services left. Blocking: call in threads.
+"""The container engine: make, attach, start and remove runners' containers; find what dead services left. Blocking: see `Engine.call`.
 
 A container is made with the least that boxes need (`THREATS.md` says why): an ordinary user, no network, no capability, no new
 privileges, a read-only root, our own seccomp profile, bounded memory, processes and CPU. Its `/proc` is not masked, since a user
@@ -7,14 +7,17 @@ namespace may mount its own only where it sees a whole one. The engine's socket 
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextlib
+import functools
 import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from sandbox.interface import SandboxUnavailable
 from sandbox.profile import container_profile
@@ -30,6 +33,10 @@ _YOUNG_S = 60.0
 _CGROUP = "/run/cgroup"  # in the container
 _HOST_CGROUPS = "/sys/fs/cgroup"
 _TMP = "rw,nosuid,nodev,noexec,size=16m,nr_inodes=1024,mode=1777"
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +63,16 @@ class Engine:
     def __init__(self, config: DockerConfig) -> None:
         self._config = config
         self._client: Any = None
+        # Of its own: an engine that hangs must not hold up what else this process does in threads.
+        self._threads = concurrent.futures.ThreadPoolExecutor(2 * config.slots + 2, thread_name_prefix="engine")
+        self.languages: frozenset[str] = frozenset()  # of all containers so far
         self._cores = 1
         self._security: tuple[str, ...] = ()
         self._cgroup_version = "1"
+
+    async def call(self, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do one of the things below in a thread. Raises what it raises."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(act, *args, **kwargs))
 
     def connect(self) -> None:
         """Reach the engine, look whether the image and the runtime are there, and sweep. Raises SandboxUnavailable."""

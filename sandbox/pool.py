@@ -1,8 +1,8 @@
 """Several runners as one sandbox: bounded, warm, the freest first; what a runner that dies was doing is done again elsewhere.
 
 A *source* says which runners there should be, again and again: those that are missing are started, those that have ended are replaced,
-those that are no longer wanted leave once they are idle. Jobs wait for a free slot; they fail only where no runner has lived for
-`patience_s`.
+those that are no longer wanted leave once they are idle. Jobs wait for a free slot; they fail only where no runner of their language has
+lived for `patience_s`.
 """
 
 from __future__ import annotations
@@ -129,12 +129,13 @@ class Pool:
         self._patience_s = patience_s
         self._places: dict[str, _Place] = {}
         self._leaving: set[asyncio.Task[None]] = set()
-        self._waiting: collections.deque[tuple[str, asyncio.Future[_Runner]]] = collections.deque()
+        self._waiting: collections.deque[tuple[frozenset[str], asyncio.Future[_Runner]]] = collections.deque()
         self._tending: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._alive_at = 0.0
         self._fault = ""
         self._languages: frozenset[str] = frozenset()
+        self._seen: dict[str, float] = {}  # when a language last ran
         self._slots = 1
         self.notes: dict[str, str] = {}
         self.tools: dict[str, str] = {}
@@ -142,7 +143,7 @@ class Pool:
 
     @property
     def languages(self) -> frozenset[str]:
-        """What the runners run; while none lives, what they ran."""
+        """What the runners run, or ran until lately; while none lives, what they ran."""
         return self._languages
 
     @property
@@ -225,6 +226,7 @@ class Pool:
         elif self._late():
             self._turn_away(self._faults())
         self._take_stock()
+        self._turn_away("", self._languages)
         self._hand_out()
 
     async def _fill(self, place: _Place) -> None:
@@ -281,7 +283,9 @@ class Pool:
             self.notes["runners"] = f"none of {len(self._places)} runs: {self._faults()}"
             return
         self._slots = sum(member.slots for member in living)
-        self._languages = frozenset[str]().union(*(member.languages for member in living))
+        now = asyncio.get_running_loop().time()
+        self._seen |= {name: now for member in living for name in member.languages}
+        self._languages = frozenset(name for name, at in self._seen.items() if now - at <= self._patience_s)
         missing = "".join(f"; {key}: {place.why}" for key, place in self._places.items() if place.runner is None and place.why)
         found = {name: _joined(member.notes.get(name) for member in living) for member in living for name in member.notes}
         self.notes.clear()
@@ -302,7 +306,7 @@ class Pool:
         while True:
             position = 0
             try:
-                async with self._slot(job.language) as member, contextlib.aclosing(member.run(job)) as results:
+                async with self._slot(job) as member, contextlib.aclosing(member.run(job)) as results:
                     async for result in results:
                         position += 1
                         if position > given:
@@ -320,12 +324,12 @@ class Pool:
     @contextlib.asynccontextmanager
     async def talk(self, *jobs: Job) -> AsyncGenerator[tuple[Session | RunResult, ...], None]:
         """See `sandbox.interface.Sandbox.talk`."""
-        async with self._slot(jobs[0].language) as member, member.talk(*jobs) as sessions:
+        async with self._slot(*jobs) as member, member.talk(*jobs) as sessions:
             yield sessions
 
     @contextlib.asynccontextmanager
-    async def _slot(self, language: str) -> AsyncGenerator[Member, None]:
-        runner = await self._acquire(language)
+    async def _slot(self, *jobs: Job) -> AsyncGenerator[Member, None]:
+        runner = await self._acquire(frozenset(job.language for job in jobs))
         try:
             yield runner.member
         finally:
@@ -334,17 +338,17 @@ class Pool:
                 self._wake.set()
             self._hand_out()
 
-    async def _acquire(self, language: str) -> _Runner:
-        if language not in self._languages:
-            raise SandboxUnavailable(f"{language} does not run here")
-        runner = self._freest(language) if not self._waiting else None
+    async def _acquire(self, languages: frozenset[str]) -> _Runner:
+        if not languages <= self._languages:
+            raise SandboxUnavailable(f"{', '.join(sorted(languages - self._languages))} does not run here")
+        runner = self._freest(languages) if not self._waiting else None
         if runner is not None:
             runner.take()
             return runner
         if self._tending is None:
             raise SandboxUnavailable("the sandbox is closed")
         waiter: asyncio.Future[_Runner] = asyncio.get_running_loop().create_future()
-        self._waiting.append((language, waiter))
+        self._waiting.append((languages, waiter))
         self._hand_out()
         try:
             return await waiter
@@ -354,31 +358,34 @@ class Pool:
                 self._hand_out()
             raise
 
-    def _freest(self, language: str) -> _Runner | None:
+    def _freest(self, languages: frozenset[str]) -> _Runner | None:
         runners = [place.runner for place in self._places.values() if place.runner is not None]
-        free = [runner for runner in runners if runner.free > 0 and language in runner.member.languages]
+        free = [runner for runner in runners if runner.free > 0 and languages <= runner.member.languages]
         return max(free, key=lambda runner: runner.free, default=None)
 
     def _hand_out(self) -> None:
         """Give free slots to those that wait, the first come first."""
-        left: collections.deque[tuple[str, asyncio.Future[_Runner]]] = collections.deque()
+        left: collections.deque[tuple[frozenset[str], asyncio.Future[_Runner]]] = collections.deque()
         while self._waiting:
-            language, waiter = self._waiting.popleft()
+            languages, waiter = self._waiting.popleft()
             if waiter.done():
                 continue
-            runner = self._freest(language)
+            runner = self._freest(languages)
             if runner is None:
-                left.append((language, waiter))
+                left.append((languages, waiter))
                 continue
             runner.take()
             waiter.set_result(runner)
         self._waiting = left
 
-    def _turn_away(self, why: str) -> None:
-        while self._waiting:
-            _, waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_exception(SandboxUnavailable(why))
+    def _turn_away(self, why: str, runs: frozenset[str] = frozenset()) -> None:
+        """Tell all that wait, but those whose languages are among what `runs`."""
+        waiting, self._waiting = self._waiting, collections.deque()
+        for languages, waiter in waiting:
+            if languages <= runs:
+                self._waiting.append((languages, waiter))
+            elif not waiter.done():
+                waiter.set_exception(SandboxUnavailable(why or f"{', '.join(sorted(languages - runs))} does not run here"))
 
 
 def _joined(values: Iterable[str | None]) -> str:

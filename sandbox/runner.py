@@ -36,6 +36,7 @@ from sandbox.streams import Gone, Stream
 PIPE_SILENCE_S = 5.0  # after which a container whose engine or service is gone ends by itself
 _SOCKET_SILENCE_S = 20.0
 _CHECK_S = 10.0
+_LOOK_S = 2.0  # how often a runner looks whether its socket is still there: others may write that folder, too
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -116,24 +117,39 @@ async def _serve_pipes(runner: Runner, stopped: asyncio.Event) -> None:
 
 
 async def _serve_socket(runner: Runner, address: str, stopped: asyncio.Event, undo: contextlib.AsyncExitStack) -> None:
-    loop = asyncio.get_running_loop()
     kind, where = read_address(address)
     if kind == "tcp":
         host, _, port = where.rpartition(":")
+        loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: runner.connection(_SOCKET_SILENCE_S), host.strip("[]"), int(port))
     else:
-        mask = os.umask(0o117)  # for its owner and group
-        try:
-            sweep_sockets(os.path.dirname(where))
-            server = await loop.create_unix_server(lambda: runner.connection(_SOCKET_SILENCE_S), where)
-        except OSError as error:
-            raise OSError(f"cannot listen at {where} ({error}): mount a volume there that this user may write") from error
-        finally:
-            os.umask(mask)
+        server = await _listen(runner, where)
         undo.callback(_remove, where)
-    undo.callback(server.close)
+    undo.callback(lambda: server.close())
     _log(f"runner: {runner.sandbox.slots} slots at {address}: {', '.join(sorted(runner.sandbox.languages))}")
-    await stopped.wait()
+    while not stopped.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                await stopped.wait()
+        if kind == "unix" and not stopped.is_set() and not os.path.exists(where):
+            _log(f"runner: {where} was removed: listening anew")
+            server.close()
+            server = await _listen(runner, where)
+
+
+async def _listen(runner: Runner, where: str) -> asyncio.Server:
+    """Listen at a path, which nobody sees before it can be connected to: others would take it for a dead runner's. Raises OSError."""
+    fresh = f"{where}.{os.getpid()}"
+    mask = os.umask(0o117)  # for its owner and group
+    try:
+        sweep_sockets(os.path.dirname(where))
+        server = await asyncio.get_running_loop().create_unix_server(lambda: runner.connection(_SOCKET_SILENCE_S), fresh)
+        os.rename(fresh, where)
+    except OSError as error:
+        raise OSError(f"cannot listen at {where} ({error}): mount a volume there that this user may write") from error
+    finally:
+        os.umask(mask)
+    return server
 
 
 def _log(text: str) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -226,6 +227,27 @@ async def test_an_engine_or_an_image_that_is_not_there_is_named() -> None:
     ):
         with pytest.raises(SandboxUnavailable, match=why):
             await Pool(containers(config), patience_s=2).start()
+
+
+async def test_an_engine_that_hangs_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads of everybody are few; launches of many slots would take them all for a minute."""
+    answered = threading.Event()
+
+    def hang(*_: object) -> str:
+        answered.wait(60)
+        raise SandboxUnavailable("it hung")
+
+    monkeypatch.setattr(engines.Engine, "connect", lambda _: None)
+    monkeypatch.setattr(engines.Engine, "create", hang)
+    found = Pool(containers(DockerConfig(slots=64)), patience_s=1)
+    starting = asyncio.create_task(found.start())
+    await asyncio.sleep(0.3)
+    try:
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 30) == "done"
+    finally:
+        answered.set()
+        with pytest.raises(SandboxUnavailable):
+            await starting
 
 
 def label(**changed: object) -> dict[str, str]:

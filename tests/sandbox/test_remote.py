@@ -275,6 +275,20 @@ async def test_a_port_without_a_token_is_refused() -> None:
 
 
 @pytest.mark.isolation
+async def test_a_socket_that_somebody_removes_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    with runner_process(f"unix:{path}"):
+        assert os.listdir(tmp_path) == ["a.sock"]
+        found = remote(f"unix:{tmp_path}/*.sock")
+        await found.start()
+        path.unlink()
+        assert await until(path.exists)
+        assert await outputs(found, echo(b"1")) == [b"1\n"]
+        await found.close()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.isolation
 async def test_a_folder_that_cannot_be_listened_in_is_named(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sandbox.runner", "--listen", f"unix:{tmp_path}/missing/a.sock", "--slots", "1"]
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=asyncio.subprocess.PIPE)
