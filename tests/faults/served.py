@@ -109,6 +109,16 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def cgroups_of(pids: list[int]) -> set[str]:
+    """The folders of the cgroups that processes are in, without the one that this process is in itself."""
+    found: set[str] = set()
+    for pid in (*pids, "self"):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cgroup") as file:
+            here = {line.split(":", 2)[2].strip() for line in file}
+            found = found - here if pid == "self" else found | here
+    return {f"/sys/fs/cgroup{path}" for path in found if path != "/"}
+
+
 def alive(pid: int) -> bool:
     """Whether a process is there and no zombie."""
     try:
