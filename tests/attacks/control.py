@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.attacks.attack import Attack
 
-_PROBE_S, _COMPILE_S, _ALL_S = 10, 60, 120
+_PROBE_S, _COMPILE_S, _ALL_S = 25, 60, 240
 _ENTER = """
 set -e
 mount --make-rprivate /
