@@ -77,8 +77,8 @@ class ContainerRunner:
 
     @property
     def spent(self) -> bool:
-        """See `sandbox.pool.Member`."""
-        return self._served >= self._config.programs or self._lacks() != ""
+        """See `sandbox.pool.Member`. One that lacks a language which another of the same image runs was disturbed when it started."""
+        return self._served >= self._config.programs or not self._engine.languages <= self._ready.languages
 
     @property
     def notes(self) -> Mapping[str, str]:
@@ -110,12 +110,6 @@ class ContainerRunner:
         except (OSError, Gone) as error:
             raise SandboxUnavailable(f"the container ended: {demultiplexer.said() or error}") from error
         self._engine.languages |= self._ready.languages
-        if lacks := self._lacks():
-            raise SandboxUnavailable(f"the container's runner lacks {lacks}, which others of the same image run")
-
-    def _lacks(self) -> str:
-        """Languages of other containers that do not run in this one: their self-test was disturbed."""
-        return ", ".join(f"{name} ({self._ready.notes.get(name)})" for name in sorted(self._engine.languages - self._ready.languages))
 
     def _launch(self) -> socket.socket:
         self.container = self._engine.create(self._number)

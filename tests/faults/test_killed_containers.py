@@ -56,7 +56,7 @@ def kill_one(pid: int, chosen: random.Random) -> str | None:
 async def kill_at_random(pid: int, go_on: Callable[[], bool]) -> collections.Counter[str]:
     chosen, killed = random.Random(5), collections.Counter[str]()
     while go_on():
-        await asyncio.sleep(chosen.uniform(0.2, 1.5))
+        await asyncio.sleep(chosen.uniform(0.2, 4))
         what = await asyncio.to_thread(kill_one, pid, chosen)
         if what is not None:
             killed[what] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -20,8 +21,9 @@ import pytest_asyncio
 
 from sandbox import engine as engines
 from sandbox.docker import ContainerRunner, DockerConfig, _Demultiplexer, containers
+from sandbox.framing import Ready
 from sandbox.interface import Job, Limits, RunnerLost, RunResult, Sandbox, SandboxUnavailable, TestInput
-from sandbox.link import stream
+from sandbox.link import introduce, stream
 from sandbox.pool import Pool
 from sandbox.selfcheck import CANARIES, CONFORMANCE, Check, run_checks
 from tests.sandbox.runners import until
@@ -156,6 +158,7 @@ async def test_closing_leaves_no_container(pool: Pool) -> None:
 _SERVICE = """
 import asyncio, sys
 from sandbox.docker import DockerConfig, containers
+from sandbox.framing import Ready
 from sandbox.interface import Job, Limits, TestInput
 from sandbox.pool import Pool
 async def main():
@@ -297,3 +300,31 @@ async def test_a_job_given_up_leaves_the_container_usable(pool: Pool) -> None:
                 await first()
     assert await outputs(pool, b"1") == [b"1\n"]
     assert ids(pool) == before
+
+
+@pytest.mark.containers
+async def test_a_container_that_started_with_less_serves_until_a_whole_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill may hit its self-test. Nobody waits for it, and it does not stay."""
+    introduced = 0
+
+    async def disturbed(*arguments: Any) -> Ready:
+        nonlocal introduced
+        introduced += 1
+        ready = await introduce(*arguments)
+        return dataclasses.replace(ready, languages=frozenset({"python"})) if introduced == 2 else ready
+
+    monkeypatch.setattr("sandbox.docker.introduce", disturbed)
+    found = Pool(containers(DockerConfig(slots=1)))
+    await found.start()
+    try:
+        (first,) = ids(found)
+        docker("kill", first)
+        assert await until(lambda: introduced == 2)
+        assert await outputs(found, b"1") == [b"1\n"]
+        assert found.languages == {"python", "cpp"}
+        job = Job("cpp", "#include <iostream>\nint main() { std::cout << 2; }", (TestInput(b""),))
+        async with contextlib.aclosing(found.run(job)) as results:
+            assert [result.stdout async for result in results] == [b"2"]
+        assert introduced == 3
+    finally:
+        await found.close()
