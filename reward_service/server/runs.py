@@ -102,7 +102,13 @@ class Run:
             task.uncancel()
         finally:
             self._service.ended(task)
-        self.opened.result()
+        refusal = self.opened.exception()
+        if refusal is not None:
+            del self.opened  # by its traceback a refusal leads back here, and to the whole body: only a search for cycles would find them
+            try:
+                raise refusal
+            finally:
+                del refusal
 
     @property
     def done(self) -> bool:

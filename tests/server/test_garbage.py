@@ -36,17 +36,19 @@ async def test_a_request_leaves_no_cycle(looks: list[int]) -> None:
     async with listening() as (port, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
-        async def send(group: dict[str, Any]) -> None:
+        async def send(group: dict[str, Any]) -> bytes:
             body = json.dumps(program_body(group)).encode()
             writer.write(b"POST /v1/grade HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             head = await reader.readuntil(b"\r\n\r\n")
             await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r\n")[0]))
+            return head.split()[1]
 
-        await send(math)
-        await send(program_group())
+        unknown = program_group(reference={"testset": "sha256:" + "0" * 64})
+        assert [await send(math), await send(program_group()), await send(unknown)] == [b"200", b"200", b"424"]
         gc.collect()
         for _ in range(50):
             await send(math)
+            await send(unknown)
         assert gc.collect() < 50
         writer.close()
 
