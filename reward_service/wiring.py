@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import signal
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar, cast
 
 from reward_service.costs import ANSWER, Costs, units_of
+from reward_service.doubts import Doubts
 from reward_service.effects import Effects, Talker, Task, Workers
 from reward_service.errors import JobKilled, NoSandbox, WorkerLost
 from reward_service.langid import JUDGE_LANGUAGE, MODEL_PATH, LanguageModelUnusable, check_model_file, load_second_opinion
@@ -27,7 +27,7 @@ from reward_service.versions import versions_of
 from reward_service.worker_tiers import TieredPool
 from reward_service.workers import WorkerStats
 from sandbox.docker import DockerConfig, containers
-from sandbox.interface import Job, RunnerLost, RunResult, Sandbox, SandboxUnavailable, Status
+from sandbox.interface import Job, RunnerLost, RunResult, Sandbox, SandboxUnavailable
 from sandbox.languages import canonical_language
 from sandbox.namespaces.backend import NamespacesConfig, NamespacesSandbox
 from sandbox.pool import Pool as RunnerPool
@@ -35,7 +35,6 @@ from sandbox.remote import Demands, parse_address, runners
 from sandbox.selfcheck import CANARIES, run_checks
 
 LOSS_PAUSE_S = 0.05  # after a lost runner, doubled with each further one: what replaces it takes a moment
-KILLS_DOUBTED = 2  # inputs of one program whose SIGKILL is not believed at once: programs can do that to themselves, so can others to them
 RUNNER_LOSSES = 5  # after which a job is given up; a job of which nothing is known is never a verdict
 WORKERS_AHEAD = 2  # items handed to the pool beyond its processes, so that none of them waits for the event loop
 RESULTS_KEPT = 32_768  # of workers' items: parsed references, comparisons, languages
@@ -310,7 +309,7 @@ class _BoundSandbox:
         given = 0
         start_by = None if started else self._start_by
         chosen: Sequence[int] | None = None
-        killed: set[int | None] = set()  # inputs on which the program was killed once; the second time it is the program's own doing
+        doubts = Doubts()
         for attempt in range(RUNNER_LOSSES):
             async with self._turn(start_by, len(job.inputs)):
                 start_by = None  # it has started: from here on it is bounded by its own limits
@@ -321,11 +320,9 @@ class _BoundSandbox:
                     return
                 try:
                     position = 0
-                    async with contextlib.aclosing(self._attempt(job)) as results:
+                    async with contextlib.aclosing(self._attempt(doubts.patient(job))) as results:
                         async for result in results:
-                            if _killed(result) and result.index not in killed and len(killed) < KILLS_DOUBTED:
-                                killed.add(result.index)
-                                raise RunnerLost("a program was killed, by itself or by somebody else")
+                            doubts.check(result, job)
                             position += 1
                             if position > given:
                                 given = position
@@ -387,11 +384,6 @@ class _BoundSandbox:
                     yield result
         except SandboxUnavailable as error:
             raise NoSandbox(str(error)) from error
-
-
-def _killed(result: RunResult) -> bool:
-    """Whether a program ended by a SIGKILL that no limit of its own explains."""
-    return result.status is Status.RUNTIME_ERROR and result.signal == signal.SIGKILL
 
 
 async def _won_by_a_canary(sandbox: Sandbox) -> str | None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -385,3 +386,35 @@ async def test_a_kill_counts_against_a_program_when_it_comes_again(kills: dict[i
     machine.sandbox = sandbox = Killing(kills)
     assert [result.status.value for result in await results(machine.effects("a", soon()))] == statuses
     assert sandbox.runs <= 3
+
+
+class Starving(FakeSandbox):
+    """The second input's program lacks a core, until it gets more time or as often as told."""
+
+    def __init__(self, result: RunResult, stops: int) -> None:
+        super().__init__()
+        self.result, self.stops, self.nets = result, stops, list[float]()
+
+    async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
+        self.nets.append(job.limits.net_s)
+        for index in range(len(job.inputs)):
+            if index == 1 and self.stops:
+                self.stops -= 1
+                yield replace(self.result, wall_s=self.result.wall_s * self.nets[-1] / self.nets[0])
+            else:
+                yield RunResult(index, Status.FINISHED, stdout=b"ok")
+
+
+@pytest.mark.parametrize(("found", "stops", "status", "nets"), [
+    ({"wall_s": 10.1, "waited_s": 7.0, "cpu_s": 2.4}, 1, "finished", [10, 40]),
+    ({"wall_s": 10.1, "waited_s": 7.0, "cpu_s": 2.4}, 99, "time_limit_exceeded", [10, 40]),
+    ({"wall_s": 10.1, "waited_s": 0.0, "cpu_s": 0.1}, 99, "time_limit_exceeded", [10]),
+    ({"wall_s": 9.0, "waited_s": 5.0, "cpu_s": 4.1}, 99, "time_limit_exceeded", [10]),
+    ({"wall_s": 10.1, "waited_s": 5.0, "cpu_s": 4.1}, 1, "finished", [10, 40]),  # slow cores allow more CPU time than the limit
+])  # fmt: skip
+async def test_a_program_that_lacks_a_core_gets_more_time_once(found: dict[str, float], stops: int, status: str, nets: list[int]) -> None:
+    """Load turns no right answer wrong; who sleeps, and who uses up the CPU time, is too slow at once."""
+    machine = await started()
+    machine.sandbox = sandbox = Starving(RunResult(1, Status.TIME_LIMIT_EXCEEDED, **found), stops)  # type: ignore[arg-type]
+    assert [result.status.value for result in await results(machine.effects("a", soon()))] == ["finished", status, "finished", "finished"]
+    assert sandbox.nets == nets
