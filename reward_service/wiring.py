@@ -154,6 +154,11 @@ class Machine:
         await asyncio.sleep(LOSS_PAUSE_S * 2**attempt)
 
     @property
+    def runners_replaced(self) -> int:
+        """Containers and other runners that ended and that others took the place of."""
+        return self.sandbox.replaced if isinstance(self.sandbox, RunnerPool) else 0
+
+    @property
     def sandbox_fault(self) -> str | None:
         """Why no code runs here, and what to do about it; None where it runs."""
         return self._sandbox_fault
@@ -199,16 +204,10 @@ def _pool(settings: Settings) -> RunnerPool:
         demands = Demands(strict=settings.strict, cpp_standard=settings.cpp_standard)
         return RunnerPool(runners(tuple(map(parse_address, settings.runners)), token, demands))
     config = DockerConfig(
-        image=settings.docker_image,
-        slots=settings.sandbox_slots,
-        runtime=settings.docker_runtime,
-        cgroup=settings.docker_cgroup,
-        programs=settings.docker_programs,
-        host=settings.docker_host,
-        strict=settings.strict,
-        cpp_standard=settings.cpp_standard,
+        image=settings.docker_image, slots=settings.sandbox_slots, runtime=settings.docker_runtime, cgroup=settings.docker_cgroup,
+        programs=settings.docker_programs, host=settings.docker_host, strict=settings.strict, cpp_standard=settings.cpp_standard,
         max_memory_bytes=settings.max_memory_bytes,
-    )
+    )  # fmt: skip
     return RunnerPool(containers(config))
 
 

@@ -168,6 +168,7 @@ class Service:
         metrics.watch_total("reward_worker_restarts", "Worker processes replaced.", lambda: machine.workers.stats.restarts)
         metrics.watch_total("reward_worker_kills", "Items stopped at a limit of their own.", lambda: machine.workers.stats.killed)
         metrics.watch_total("reward_sandbox_losses", "Jobs whose runner was lost and that were run again.", lambda: machine.runner_losses)
+        metrics.watch_total("reward_sandbox_runners_replaced", "Runners and containers that ended.", lambda: machine.runners_replaced)
         metrics.watch("reward_sandbox_slots", "Programs that may run at the same time.", lambda: machine.sandbox_turns.slots)
         metrics.watch_totals(
             "reward_math_limits", "Math answers and texts that hit a bound of their own, by bound.", "bound", lambda: machine.limit_hits

@@ -87,17 +87,18 @@ async def test_no_grade_changes_while_containers_are_killed(settings: dict[str, 
         disturbed = await graded(server.port, itertools.count(), go_on)
         killed = await killing
         assert server.process.poll() is None
-        losses = server.metric("reward_sandbox_losses_total")
+        losses, replaced = server.metric("reward_sandbox_losses_total"), server.metric("reward_sandbox_runners_replaced_total")
         numbers = sorted(disturbed)
         assert numbers == list(range(len(numbers))), "a request is lost"
     end_s = time.monotonic() + 10
     while left := containers_of(server.pid):
         assert go_on(), left
         await asyncio.sleep(0.2)
-    found = {"killed": killed, "losses": losses, "requests": len(disturbed), "seconds": SECONDS}
+    found = {"killed": killed, "losses": losses, "replaced": replaced, "requests": len(disturbed), "seconds": SECONDS}
     print(json.dumps(found))  # noqa: T201 - figures for bench/README.md
     assert killed["container"]
     assert killed["process"]
+    assert replaced, "an operator sees it"
     with served(**settings, sandbox_slots=2) as server:
         undisturbed = await graded(server.port, iter(numbers), lambda: True)
     assert {number: (grades, undisturbed[number]) for number, grades in disturbed.items() if grades != undisturbed[number]} == {}
