@@ -10,11 +10,11 @@ order for a tuple, a missing base.
 from __future__ import annotations
 
 import functools
-import re
 from dataclasses import dataclass
 from fractions import Fraction
 
 from reward_service.scoring.equivalence import numeric, second_opinion
+from reward_service.scoring.equivalence.chosen import names_choice
 from reward_service.scoring.equivalence.congruences import same_congruences
 from reward_service.scoring.equivalence.conventions import DEFAULT, in_force, read_conventions, under
 from reward_service.scoring.equivalence.equality import Finding, same_expressions
@@ -38,7 +38,8 @@ from reward_service.scoring.equivalence.forms import (
     Words,
     render,
 )
-from reward_service.scoring.equivalence.limits import MAX_CHARS, MAX_CHARS_BEYOND, MAX_SIGNS_BEYOND
+from reward_service.scoring.equivalence.formulas import same_formulas
+from reward_service.scoring.equivalence.limits import MAX_CHARS
 from reward_service.scoring.equivalence.parse import Reading, read_answer
 from reward_service.scoring.equivalence.plain import compare_plain, read_plain
 from reward_service.scoring.equivalence.quantities import with_its_letter
@@ -58,8 +59,9 @@ from reward_service.scoring.equivalence.relations import (
 from reward_service.scoring.equivalence.same_collections import only_element, quotient, same_collections, same_operands
 from reward_service.scoring.equivalence.same_matrices import same_matrices
 from reward_service.scoring.equivalence.short_words import is_short_word, same_letters
+from reward_service.scoring.equivalence.vectors import beside_vector
 
-RULES_VERSION = 3  # of math and choice verdicts, stated in `service.versions`: raise it with any change of one once released
+RULES_VERSION = 4  # of math and choice verdicts, stated in `service.versions`: raise it with any change of one once released
 MAX_FORM_CHARS = 500
 
 
@@ -147,8 +149,6 @@ def _shown(reading: Reading) -> str:
 
 # ---- whole answers ---------------------------------------------------------------------------------------------------
 
-_BEYOND_GRAMMAR = re.compile(r"\\(?:int|sum|prod|lim|partial)(?![A-Za-z])")
-
 
 def _compare(gold: Reading, answer: Reading) -> Finding:
     if answer.limit or gold.limit:
@@ -162,6 +162,8 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
     wordy = any(isinstance(form, Words) for form in (*gold.forms, *answer.forms))
     if wordy and gold.words == answer.words and any(char.isalnum() for char in answer.words):
         return Finding(True, "words")
+    if names_choice(gold.text, answer.words):
+        return Finding(True, "letter_of_choice")
     if in_force().base_suffix == "optional" and any(isinstance(form, Based) and form.digits == answer.text.lower() for form in gold.forms):
         return Finding(True, "base_omitted")
     finding = Finding(False, "unread")
@@ -172,7 +174,9 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
                 finding = _by_choice(gold, gold_form, answer_form) or finding
             if finding.equal:
                 return finding
-    if _for_second_opinion(gold.latex, answer.latex) and second_opinion.math_verify_agrees(gold.latex, answer.latex):
+    if same_formulas(gold.latex, answer.latex):
+        return Finding(True, "formula")
+    if second_opinion.math_verify_agrees(gold.latex, answer.latex):
         return Finding(True, "math_verify")
     return finding
 
@@ -204,11 +208,6 @@ def _by_choice(gold: Reading, gold_form: Form, answer: Form) -> Finding | None:
     if chosen.variables == "renamed" and _same(gold_form, with_its_name(gold_form, answer)).equal:
         return Finding(True, "renamed")
     return None
-
-
-def _for_second_opinion(*texts: str) -> bool:
-    found = [len(_BEYOND_GRAMMAR.findall(text)) for text in texts]
-    return sum(found) > 0 and max(found) <= MAX_SIGNS_BEYOND and max(map(len, texts)) <= MAX_CHARS_BEYOND
 
 
 # ---- forms -----------------------------------------------------------------------------------------------------------
@@ -246,6 +245,7 @@ def _same(gold: Form, answer: Form) -> Finding:
         return Finding(bool(gold.text) and gold.text == answer.text, "words")
     if isinstance(gold, Based) and isinstance(answer, Based):
         return Finding(gold == answer, "base")
+    gold, answer = beside_vector(gold, answer), beside_vector(answer, gold)
     if isinstance(gold, Matrix) or isinstance(answer, Matrix):
         return same_matrices(gold, answer, _equal)
     if isinstance(gold, Congruence) or isinstance(answer, Congruence):

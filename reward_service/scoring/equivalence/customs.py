@@ -45,6 +45,7 @@ _INTEGER_PARAMETER = re.compile(
     r"[kmn]\s*(?:\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?|\\text\s*\{\s*is an(?:y)? integer\s*\})\s*\)?$"
 )
 _FOR_ALL = re.compile(r"(?<=\S)\s*,?\s*\\text\s*\{,?\s*for (?:all|every|any)(?: real)?(?: numbers?)?\s*(?:x\s*)?\}\s*x?$")
+_FOR_EVERY = re.compile(r"(?<=\S)\s*,?\s*\\forall\s*[a-z](?:\s*,\s*[a-z])*\s*(?:\\in\s*\\mathbb\s*\{?\s*[RZNQC]\s*\}?)?\s*$")
 _FAMILY = re.compile(r"\\\{(?P<member>[^{}|:]*(?:\{[^{}]*\}[^{}|:]*)*)[|:]\s*[kmn]\s*\\in\s*\\mathbb\s*\{?\s*Z\s*\}?\s*\\\}")
 _RECURRING = re.compile(r"(-?\d+\.\d*?)(?:(\d)\2\2+|(\d{2,9}?)\3+) ?\\ldots")
 _LIMIT = re.compile(r"\\lim\s*_\s*\{[^{}=]*\}[^=<>]{1,60}=(?!.*=)\s*")
@@ -54,7 +55,7 @@ _OPTION = re.compile(
 )
 _RATIO = re.compile(r"(\d+)\s*(?:\\text\s*\{\s*to\s*\}|to)\s*(\d+)")
 _MAPPING = re.compile(r"^f\s*:\s*([a-z])\s*\\mapsto(?![A-Za-z])")
-_LETTERS = re.compile(r"[A-Z](?:\s*,\s*[A-Z])+")
+_LETTERS = re.compile(r"[A-Z](?:\s*,\s*[A-Z])*(?:\s*,\s*|\s*,?\s+and\s+)[A-Z]")
 _POINT = re.compile(r"[ABD-Z]\s*(\([^()]*,[^()]*\))")
 _EXCEPT = re.compile(r"all\s+(?:real\s+numbers?|reals)(?:\s+x)?\s+except(?:\s+for)?\s*(?:x\s*=\s*)?(.+)", re.IGNORECASE)
 _CURRENCY_CODE = re.compile(r"(?:USD|US\s*\\dollar)\s*(?=[\d.])")
@@ -67,13 +68,6 @@ _CHOOSE_STACKED = re.compile(
 )
 _CHOOSE_PLAIN = re.compile(r"(?<![\w.])(\d+)\s*C\s*(\d+)(?![\w.])")
 _MAX_COUNTED_CHARS = 100  # a longer text is not read twice
-_NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_PHRASES = {
-    **{word: str(number) for number, word in enumerate(_NUMBER_WORDS)},
-    "infinity": r"\infty",
-    **dict.fromkeys(("all real numbers", "all reals", "all real x", "real numbers", "set of all real numbers"), r"\mathbb{R}"),
-    **dict.fromkeys(("empty set", "no solution", "no solutions", "there is no solution", "there are no solutions"), r"\emptyset"),
-}
 
 
 def rewritten(text: str) -> str:
@@ -125,6 +119,7 @@ def _led_in(text: str) -> str:
     if said and says_no_more(said[1]):
         text = text[said.end() :].strip()
     text = _INTEGER_PARAMETER.sub("", text) if "\\in" in text or "integer" in text else text
+    text = _FOR_EVERY.sub("", text) if "\\forall" in text else text
     if "\\text" in text:
         text = _NAMED_POINT.sub("", _FOR_ALL.sub("", text), count=1)
     if "\\ldots" in text and len(text) <= _MAX_COUNTED_CHARS and (recurring := _RECURRING.fullmatch(text)):
@@ -153,11 +148,6 @@ def counted(text: str) -> str:
     for pattern in (_CHOOSE_INDEXED, _CHOOSE_STACKED, _CHOOSE_PLAIN):
         text = pattern.sub(r"\\binom{\1}{\2}", text)
     return text
-
-
-def phrase(words: str) -> str | None:
-    """The notation of what is always said in the same words, as `all real numbers`."""
-    return _PHRASES.get(words)
 
 
 def _based(found: re.Match[str]) -> str | None:

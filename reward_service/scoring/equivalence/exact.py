@@ -75,6 +75,20 @@ def linear(expression: Expression) -> tuple[str, Fraction, Fraction] | None:
     return name.removeprefix(_VARIABLE), Fraction(slope) / bottom[_ONE], Fraction(top.get(_ONE, 0)) / bottom[_ONE]
 
 
+def quadratic(expression: Expression) -> tuple[str, Fraction, Fraction, Fraction] | None:
+    """The variable and the coefficients a (not 0), b and c of an expression like `x^2 - 5x + 6`."""
+    found = _outcome(expression)
+    if isinstance(found, str) or set(found[1]) != {_ONE}:
+        return None
+    top, bottom = found
+    name = next((name for monomial in top for name, _ in monomial), "")
+    if not name.startswith(_VARIABLE):
+        return None
+    powers = [((name, Fraction(power)),) if power else _ONE for power in (2, 1, 0)]
+    a, b, c = (Fraction(top.get(power, 0)) / bottom[_ONE] for power in powers)
+    return (name.removeprefix(_VARIABLE), a, b, c) if a and set(top) <= set(powers) else None
+
+
 def within_limits(expression: Expression) -> bool:
     """Whether the expression can be multiplied out within the bounds; if not, no stage may try."""
     return _outcome(expression) != _TOO_BIG

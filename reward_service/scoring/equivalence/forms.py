@@ -89,7 +89,7 @@ class Based:
 @dataclass(frozen=True, slots=True)
 class Collection:
     """Several things. `kind`: `tuple` in round brackets, `list` bare, `bracket` in square ones, `set` in braces, `ratio` with
-    colons, `and` inequalities that hold at once, `or` those of which one does."""
+    colons, `and` inequalities that hold at once, `or` those of which one does, `either` equations of several names of which one does."""
 
     kind: str
     items: tuple[Form, ...]
@@ -152,8 +152,17 @@ class Words:
 
 Form = Value | Based | Collection | Interval | SetOperation | Relation | Matrix | Congruence | Named | Words
 
-_BRACKETS = {"tuple": "()", "bracket": "[]", "set": "{}", "list": ("", ""), "and": ("", ""), "or": ("", ""), "ratio": ("", "")}
-_JOINING = {"ratio": ":", "and": " and ", "or": " or "}
+_BRACKETS = {
+    "tuple": "()",
+    "bracket": "[]",
+    "set": "{}",
+    "list": ("", ""),
+    "and": ("", ""),
+    "or": ("", ""),
+    "ratio": ("", ""),
+    "either": ("", ""),
+}
+_JOINING = {"ratio": ":", "and": " and ", "or": " or ", "either": " or "}
 
 
 def render(form: Form | Expression) -> str:

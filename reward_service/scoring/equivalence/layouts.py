@@ -129,6 +129,15 @@ _SIGNS = (
 )
 
 
+_SPLIT_BRACKET = re.compile(r"\\text ?\{([A-Za-z/ ]*\([A-Za-z ]*)\} ?\\cdot ?\\text ?\{([A-Za-z ]*\)[A-Za-z ]*)\}")
+_MARKED_INSIDE = re.compile(r"\\text ?\{((?:[A-Za-z /()]|\\(?:cdot|mu|Omega)(?![A-Za-z])|\^ ?\{? ?-?\d ?\}?)++)\}")
+
+
+def _without_marks(inside: str) -> str:
+    inside = re.sub(r" ?\\cdot ?", " ", inside)
+    return re.sub(r"\\mu ?", "micro", inside).replace("\\Omega", "ohm").strip()
+
+
 _POWERS_INSIDE = re.compile(r"\\text\s*\{((?:[A-Za-z /]++(?:\^ ?\{? ?-?\d ?\}?)?+)++)\}")
 _POWER_INSIDE = re.compile(r"([A-Za-z /]+)(\^ ?\{? ?-?\d ?\}?)?")
 
@@ -141,6 +150,9 @@ def with_unit_words(text: str) -> str:
         text = _SIGNS[1][0].sub(lambda found: rf"\text{{micro{found[1] or found[2]}}}", text)
     if "odot" in text:
         text = re.sub(r"(?<=[\d} ])M_ ?\{? ?\\odot ?\}?", r"\\text{solar mass}", text)
+    if "\\text" in text and "\\" in text.replace("\\text", ""):
+        text = _SPLIT_BRACKET.sub(r"\\text{\1 \2}", text)
+        text = _MARKED_INSIDE.sub(lambda found: rf"\text{{{_without_marks(found[1])}}}" if "\\" in found[1] else found[0], text)
     if "squared" in text:
         text = re.sub(r"(?<=per )(\w+) squared", r"\1 \1", text)
     if "^" in text and "\\text" in text:

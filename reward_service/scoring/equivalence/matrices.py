@@ -17,6 +17,7 @@ _OPENING = {"(": ")", "[": "]"}
 
 def holds_matrix(tokens: Sequence[Token]) -> bool:
     """Whether it ends as a matrix does: with its environment, or with a bracket around that."""
+    tokens = tokens[: -_transposing(tokens)] if _transposing(tokens) else tokens
     return tokens[-1].kind == "end" or (len(tokens) > 2 and tokens[-2].kind == "end" and tokens[-1].kind == "close")
 
 
@@ -27,6 +28,9 @@ def read_matrix(tokens: Sequence[Token]) -> Matrix:
         NotMath: it is none of these.
         LimitExceeded: too many cells.
     """
+    if transposing := _transposing(tokens):
+        matrix = read_matrix(tokens[:-transposing])
+        return Matrix(tuple(zip(*matrix.rows, strict=True)), matrix.bars)
     start = next((index for index, token in enumerate(tokens) if token.kind == "begin"), 0)
     if start and tokens[start - 1].text in _OPENING and tokens[-1].text == _OPENING[tokens[start - 1].text]:
         factor, inside = tokens[: start - 1], tokens[start:-1]
@@ -41,6 +45,21 @@ def read_matrix(tokens: Sequence[Token]) -> Matrix:
         factor = factor[:-1]
     times = MINUS_ONE if list(factor) == [("op", "-")] else read_expression(factor)
     return Matrix(tuple(tuple(_times(times, cell) for cell in row) for row in matrix.rows))
+
+
+def _transposing(tokens: Sequence[Token]) -> int:
+    """How many tokens at the end say that the matrix before them is to be turned: `^T`, `^{T}`; 0 for none."""
+    for tail in _TRANSPOSING:
+        if len(tokens) > len(tail) + 1 and list(tokens[-len(tail) :]) == tail and tokens[-len(tail) - 1].kind in ("end", "close"):
+            return len(tail)
+    return 0
+
+
+_TRANSPOSING = [
+    [Token("op", "^"), *around]
+    for mark in (Token("letter", "T"), Token("text", "T"))
+    for around in ([mark], [Token("open", "{"), mark, Token("close", "}")])
+]
 
 
 def _times(factor: Expression, cell: Expression) -> Expression:

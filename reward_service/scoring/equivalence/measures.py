@@ -12,6 +12,7 @@ _AND = re.compile(r",? (?:and|&) ")
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)(?![a-z])")
 _MONTHS = "january february march april may june july august september october november december".split()
 _DAY_FIRST = re.compile(r"(\d{1,2}) (?:of )?(" + "|".join(_MONTHS) + r")(,? \d{4})?")
+_YEAR = re.compile(r"(?<=[a-z] )(\d{1,2}), (?=\d{4}$)")
 _MAX_CHARS = 200
 
 
@@ -29,5 +30,6 @@ def measured(words: str) -> str:
         words = _ORDINAL.sub("", words)
         day = _DAY_FIRST.fullmatch(words)
         if day:
-            return f"{day[2]} {day[1]}{day[3] or ''}"
+            words = f"{day[2]} {day[1]}{day[3] or ''}"
+        words = _YEAR.sub(r"\1 ", words)
     return _AND.sub(", ", words) if " and " in words or " & " in words else words

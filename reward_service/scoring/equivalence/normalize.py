@@ -41,7 +41,7 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "012345678
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _FULL_WIDTH = re.compile("[\uff01-\uff5e\U0001d400-\U0001d7ff]")
 ROW_END = "\x02"
-_FUNCTIONS = "sin|cos|tan|cot|csc|sinh|cosh|tanh|arcsin|arccos|arctan|arctg|arcctg|log|ln|lg|exp|gcd|lcm|tg|ctg|cis"
+_FUNCTIONS = "sin|cos|tan|cot|csc|sinh|cosh|tanh|arcsin|arccos|arctan|arctg|arcctg|log|ln|lg|exp|gcd|lcm|tg|ctg|cis|abs|floor|ceil"
 _PHANTOM_SIZES = "large|Large|LARGE|huge|Huge|small|tiny|normalsize|footnotesize|displaystyle|textstyle|scriptstyle|limits|nolimits"
 # A rule is tried only where one of its needles stands in the text: most answers hold none of them.
 _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
@@ -172,7 +172,7 @@ def normalize(text: str) -> str:
 
 
 _SIMPLE = re.compile(
-    r"(?:[0-9A-Za-z+\-*/^(){}=, .<>|_\[\]!]|\\frac(?=\{)|\\sqrt(?=[{\[])|\\text\{ ?(?!arc|sin|cos|tan)[a-z]{4,}\}"
+    r"(?:[0-9A-Za-z+\-*/^(){}=, .<>|_\[\]!]|\\frac(?=\{)|\\sqrt(?=[{\[])|\\text\{ ?(?!arc|sin|cos|tan|floor|ceil)[a-z]{4,}\}"
     r"|\\(?:pi|cdot|times|le|ge|infty|cup|theta|alpha|beta|sin|cos|tan|ln|log|pm|[{}])(?![A-Za-z]))*+"
 )
 _DELIMITERS = (("\\left(", "("), ("\\right)", ")"), ("\\left[", "["), ("\\right]", "]"), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from reward_service.scoring.equivalence.customs import counted, phrase
+from reward_service.scoring.equivalence.customs import counted
 from reward_service.scoring.equivalence.expressions import number_of, read_expression
 from reward_service.scoring.equivalence.forms import (
     Based,
@@ -33,9 +33,11 @@ from reward_service.scoring.equivalence.forms import (
 from reward_service.scoring.equivalence.limits import LimitExceeded, check_text
 from reward_service.scoring.equivalence.matrices import holds_matrix, read_matrix
 from reward_service.scoring.equivalence.normalize import normalize, plain_words
+from reward_service.scoring.equivalence.phrases import phrase
 from reward_service.scoring.equivalence.plain import Plain, read_plain
 from reward_service.scoring.equivalence.quantities import read_quantity
-from reward_service.scoring.equivalence.relations import named_values
+from reward_service.scoring.equivalence.relations import named_values, speaks_of_several
+from reward_service.scoring.equivalence.renaming import under_one_parameter
 from reward_service.scoring.equivalence.sparse import read_plainly
 from reward_service.scoring.equivalence.tokens import KNOWN_WORDS, MAX_LETTERS, NotMath, Token, closes_last, split, tokenize
 
@@ -80,6 +82,8 @@ def read_fully(text: str) -> Reading:
         forms = (_read(normalized),) if len(variants) == 1 else tuple(dict.fromkeys(map(_read, variants)))
     except LimitExceeded as error:
         return Reading("", "", (), error.limit)
+    if "\\in" in text or "integer" in text:
+        forms = under_one_parameter(text, forms)
     return Reading(normalized, plain_words(normalized), forms)
 
 
@@ -201,6 +205,8 @@ def _joined(items: tuple[Form, ...], kind: str) -> Form:
     """A bare list; inequalities joined by `and` or `or` are of other kinds, as they say how they hold."""
     if kind != "list" and any(isinstance(item, Relation) and item.operators != ("=",) for item in items):
         return Collection(kind, items)
+    if kind == "or" and speaks_of_several(items):
+        return Collection("either", items)  # `a = 0 or b = 0` is no pair
     return Collection("list", items)
 
 
@@ -283,11 +289,13 @@ def _unit(tokens: Sequence[Token]) -> Form:
         return Words(plain_words(" ".join(token.text for token in tokens)))
     if "end" in kinds and holds_matrix(tokens):
         return read_matrix(tokens)
-    if "pm" in kinds:
+    if "pm" in kinds and tokens[0].text != "\\{":  # `\{0, \pm 1\}` is one set
         return _plus_minus(tokens)
     collection = _bracketed(tokens)
     if collection is not None:
         return collection
+    if "pm" in kinds:
+        return _plus_minus(tokens)
     ratio, cuts = split(tokens, _is_colon) if _COLON in tokens else ([], [])
     if cuts:
         return Collection("ratio", tuple(read_quantity(part) for part in ratio))

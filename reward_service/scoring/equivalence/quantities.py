@@ -72,7 +72,7 @@ def with_its_letter(form: Value, unit: str) -> Value:
     factors = form.expression.factors
     first = next((index for index, factor in enumerate(factors) if _as_letters(factor)), 0)
     letters = [_as_letters(factor) for factor in factors[first:]]
-    if not 0 < first or not all(letters) or len(letters) > _MAX_UNIT_FACTORS or not all(map(_is_numeric, factors[:first])):
+    if not first > 0 or not all(letters) or len(letters) > _MAX_UNIT_FACTORS or not all(map(_is_numeric, factors[:first])):
         return form
     if unit not in (unit_name("".join(letters)), unit_name(" ".join(letters).replace(" /", "/"))):
         return form

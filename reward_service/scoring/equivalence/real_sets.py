@@ -6,13 +6,14 @@ which decides what overlaps, is that of their values to forty digits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from reward_service.scoring.equivalence import exact, numeric
 from reward_service.scoring.equivalence.equality import same_expressions
-from reward_service.scoring.equivalence.expressions import MINUS_ONE
+from reward_service.scoring.equivalence.expressions import HALF, MINUS_ONE
 from reward_service.scoring.equivalence.forms import (
     Apply,
     Based,
@@ -23,6 +24,7 @@ from reward_service.scoring.equivalence.forms import (
     Matrix,
     Named,
     Number,
+    Power,
     Product,
     Relation,
     SetOperation,
@@ -77,7 +79,8 @@ def same_real_sets(gold: Form, answer: Form) -> bool | None:
         return None
     names: list[str] = []
     try:
-        one, other = (_Reader(names).read(form) for form in (gold, answer))
+        # Who answers has to have solved it: a quadratic inequality is read for the reference alone.
+        one, other = _Reader(names, solves=True).read(gold), _Reader(names).read(answer)
     except _NotReal:
         return None
     if len(set(names)) > 1:
@@ -125,8 +128,9 @@ def _less(one: _Rational, other: _Rational) -> bool:
 class _Reader:
     """Reads one form; the names of the variables it speaks of are added to a list that both sides share."""
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, names: list[str], solves: bool = False) -> None:
         self._names = names
+        self._solves = solves
 
     def read(self, form: Form) -> _Set:
         """The set.
@@ -211,6 +215,10 @@ class _Reader:
 
     def _solved(self, left: Expression, operator: str, right: Expression) -> _Set:
         """`|2x - 1| < 3` and `2x - 1 < 3`."""
+        squared = exact.quadratic(Sum((left, Product((MINUS_ONE, right))))) if self._solves else None
+        if squared is not None:
+            self._names.append(squared[0])
+            return _solved_quadratic(*squared[1:], operator)
         if isinstance(right, Apply) or not numeric.is_constant(right):
             left, operator, right = right, _FLIPPED[operator], left
         if not numeric.is_constant(right):
@@ -238,6 +246,35 @@ class _Reader:
         if _less(_end(high).value, _end(low).value):
             return _line()
         return _union([*_interval(MINUS_INFINITY, low, False, closed), *_interval(high, INFINITY, closed, False)])
+
+
+def _solved_quadratic(a: Fraction, b: Fraction, c: Fraction, operator: str) -> _Set:
+    """Where `ax^2 + bx + c` stands in this relation to 0."""
+    middle, square = -b / (2 * a), (b * b - 4 * a * c) / (4 * a * a)
+    between = operator.startswith("<") == (a > 0)
+    closed = operator.endswith("=")
+    if square < 0:
+        return () if between else _line()
+    root = _square_root(square)
+    ends = [
+        Sum((Number(middle), root)) if not isinstance(root, Number) else Number(middle + root.value) for root in (_negative(root), root)
+    ]
+    if square == 0:
+        inside = _point(ends[0]) if closed else ()
+        return inside if between else _line() if closed else _complement(_point(ends[0]))
+    if between:
+        return _interval(ends[0], ends[1], closed, closed)
+    return _union([*_interval(MINUS_INFINITY, ends[0], False, closed), *_interval(ends[1], INFINITY, closed, False)])
+
+
+def _square_root(value: Fraction) -> Expression:
+    top, bottom = math.isqrt(value.numerator), math.isqrt(value.denominator)
+    exact_root = top * top == value.numerator and bottom * bottom == value.denominator
+    return Number(Fraction(top, bottom)) if exact_root else Power(Number(value), HALF)
+
+
+def _negative(value: Expression) -> Expression:
+    return Number(-value.value) if isinstance(value, Number) else Product((MINUS_ONE, value))
 
 
 def _is_infinite(form: Form) -> bool:

@@ -130,6 +130,13 @@ def is_named_list(form: Form) -> bool:
     return isinstance(form, Collection) and form.kind == "list" and all(isinstance(item, Relation) for item in form.items)
 
 
+def speaks_of_several(items: tuple[Form, ...]) -> bool:
+    """Whether all are assignments, and not all to the same variable: `a = 0`, `b = 0`."""
+    assigned = [assignment(item) for item in items if isinstance(item, Relation) and item.operators == ("=",)]
+    names = [item.name for item in assigned if item is not None and item.single_name]
+    return len(names) == len(items) and len({name.partition("_")[0] for name in names}) > 1
+
+
 def named_values(form: Form, keep_names: bool) -> Form:
     r"""A list of assignments as what it says: `x = 1, x = 2` is the list of 1 and 2, `x = 1, y = 2` the pair.
 
@@ -164,6 +171,8 @@ def same_relations(gold: Relation, answer: Relation, equal: Equal) -> tuple[bool
         return True, "relation_backwards"
     answer = _with_argument_of(gold, answer) or answer
     one, other = assignment(gold), assignment(answer)
+    if one is not None and other is not None and one.name == other.name and {gold.operators, answer.operators} == {("=",), ("in",)}:
+        return _is_finite_set(one.values[0]) and _is_finite_set(other.values[0]) and equal(one.values[0], other.values[0]), "element"
     if one is not None and other is not None and one.name == other.name and len(answer.sides) + len(gold.sides) > 4:
         if all(equal(one.values[-1], value) for value in (*one.values, *other.values)):
             return True, "assignment"
@@ -171,6 +180,10 @@ def same_relations(gold: Relation, answer: Relation, equal: Equal) -> tuple[bool
     if one is not None and other is not None and _both_name_a_function(gold, answer):
         return equal(one.values[0], other.values[0]), "function"
     return _multiples(gold, answer, equal), "equation"
+
+
+def _is_finite_set(form: Form) -> bool:
+    return isinstance(form, Collection) and form.kind in ("set", "list")
 
 
 def _both_name_a_function(gold: Relation, answer: Relation) -> bool:

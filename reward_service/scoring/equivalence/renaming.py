@@ -1,8 +1,38 @@
-"""One variable of an expression under another name."""
+"""One variable of an expression, or of an answer, under another name."""
 
 from __future__ import annotations
 
-from reward_service.scoring.equivalence.forms import Apply, Expression, Power, Product, Sum, Variable
+import re
+
+from reward_service.scoring.equivalence.forms import Apply, Collection, Expression, Form, Power, Product, Relation, Sum, Value, Variable
+
+_DECLARED = re.compile(
+    r"(?<![A-Za-z\\])([kmn])\s*\\in\s*\\mathbb\s*\{?\s*[ZN]|(?<![A-Za-z\\])([kmn])\s*\\text\s*\{ ?(?:is|are) (?:an |any )?integers?"
+)
+_PARAMETER = "k"
+
+
+def under_one_parameter(text: str, forms: tuple[Form, ...]) -> tuple[Form, ...]:
+    r"""The forms, and those with `k` for the integer that the text declares under another name: `2\pi n, n \in \mathbb{Z}`."""
+    found = _DECLARED.search(text)
+    name = (found[1] or found[2]) if found else _PARAMETER
+    if name == _PARAMETER or _ALREADY.search(text):
+        return forms
+    return tuple(dict.fromkeys((*forms, *(_renamed_form(form, name, _PARAMETER) for form in forms))))
+
+
+_ALREADY = re.compile(r"(?<![A-Za-z\\])k(?![A-Za-z])")
+
+
+def _renamed_form(form: Form, old: str, new: str) -> Form:
+    match form:
+        case Value(expression, unit, word):
+            return Value(renamed(expression, old, new), unit, word)
+        case Collection(kind, items):
+            return Collection(kind, tuple(_renamed_form(item, old, new) for item in items))
+        case Relation(sides, operators):
+            return Relation(tuple(_renamed_form(side, old, new) for side in sides), operators)
+    return form
 
 
 def renamed(expression: Expression, old: str, new: str) -> Expression:

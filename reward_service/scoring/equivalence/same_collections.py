@@ -15,6 +15,8 @@ Equal = Callable[[Form, Form], bool]
 def same_collections(gold: Collection, answer: Collection, equal: Equal) -> bool:
     """Two tuples, lists, sets or ratios."""
     kinds = {"list" if form.kind == "or" else form.kind for form in (gold, answer)}
+    if "either" in kinds:
+        return len(kinds) == 1 and _any_order(gold.items, answer.items, equal)
     if kinds == {"set", "tuple"}:  # the set of one solution
         inner = [only_element(form) for form in (gold, answer)]
         return inner != [gold, answer] and equal(*inner)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reward_service.scoring.equivalence.equality import Finding, same_expressions
-from reward_service.scoring.equivalence.forms import Collection, Form, Matrix, Value
+from reward_service.scoring.equivalence.expressions import MINUS_ONE
+from reward_service.scoring.equivalence.forms import Collection, Expression, Form, Matrix, Product, Sum, Value
 
 Equal = Callable[[Form, Form], bool]
 
@@ -23,6 +24,25 @@ def _as_matrix(form: Form) -> Form:
     return Matrix(tuple(rows)) if len(rows) == len(form.items) and {len(row) for row in rows} == sizes and len(sizes) == 1 else form
 
 
+_MAX_ROWS = 3  # of a determinant that is worked out
+
+
+def _determinant(rows: tuple[tuple[Expression, ...], ...]) -> Expression | None:
+    size = len(rows)
+    if size > _MAX_ROWS or len(rows[0]) != size:
+        return None
+    if size == 1:
+        return rows[0][0]
+    terms: list[Expression] = []
+    for column in range(size):
+        minor = _determinant(tuple(row[:column] + row[column + 1 :] for row in rows[1:]))
+        if minor is None:
+            return None
+        term = Product((rows[0][column], minor))
+        terms.append(Product((MINUS_ONE, term)) if column % 2 else term)
+    return Sum(tuple(terms))
+
+
 def same_matrices(gold: Form, answer: Form, equal: Equal) -> Finding:
     """Matrices entry by entry; a column as the vector of its entries."""
     gold, answer = _as_matrix(gold), _as_matrix(answer)
@@ -33,6 +53,10 @@ def same_matrices(gold: Form, answer: Form, equal: Equal) -> Finding:
         pairs = [(left, right) for rows in zip(gold.rows, answer.rows, strict=True) for left, right in zip(*rows, strict=True)]
         return Finding(all(same_expressions(left, right).equal for left, right in pairs), "matrix")
     matrix, other = (gold, answer) if isinstance(gold, Matrix) else (answer, gold)
+    if isinstance(matrix, Matrix) and matrix.bars and isinstance(other, Value):
+        determinant = _determinant(matrix.rows)
+        same = determinant is not None and equal(*((Value(determinant), other) if matrix is gold else (other, Value(determinant))))
+        return Finding(same, "determinant")
     if (
         not isinstance(matrix, Matrix)
         or matrix.bars

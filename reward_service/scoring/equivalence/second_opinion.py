@@ -26,6 +26,7 @@ from fractions import Fraction
 from typing import Any
 
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
+from reward_service.scoring.equivalence.limits import MAX_CHARS_BEYOND, MAX_SIGNS_BEYOND
 
 _COMMANDS = frozenset(
     "frac sqrt int sum prod lim infty pi to rightarrow sin cos tan cot sec csc ln log exp cdot times left right theta alpha beta lambda mu "
@@ -143,7 +144,7 @@ def math_verify_agrees(gold: str, answer: str) -> bool:
     Raises:
         Deferred: not here.
     """
-    if not (_readable(gold) and _readable(answer)):
+    if not _is_beyond(gold, answer) or not (_readable(gold) and _readable(answer)):
         return False
     _refuse_where_deferred()
     trees = [_read(text) for text in (gold, answer)]
@@ -156,6 +157,19 @@ def math_verify_agrees(gold: str, answer: str) -> bool:
             return _numbers_agree(*trees) and bool(math_verify.verify(trees[0], trees[1], float_rounding=15, timeout_seconds=None))
         except _SYMPY_ERRORS:
             return False
+
+
+_BEYOND_GRAMMAR = re.compile(r"\\(?:int|sum|prod|lim|partial)(?![A-Za-z])")
+# A sum or product up to a bound of five digits or more, or up to a power or factorial, would be worked out term by term.
+_FAR_BOUND = re.compile(r"\\(?:sum|prod)[^=]{0,20}=[^\^]{0,40}\^\s*\{?\s*(?:\d{5,}|\d+\s*(?:\^|!|\\cdot\s*\d+\s*\^))")
+
+
+def _is_beyond(*texts: str) -> bool:
+    """Whether one of them has signs that our own grammar has not, and none has too many."""
+    found = [len(_BEYOND_GRAMMAR.findall(text)) for text in texts]
+    if not sum(found) > 0 or max(found) > MAX_SIGNS_BEYOND or max(map(len, texts)) > MAX_CHARS_BEYOND:
+        return False
+    return not any(map(_FAR_BOUND.search, texts))
 
 
 def _readable(text: str) -> bool:

@@ -20,7 +20,19 @@ _FULL_NAMES = {
     "electronvolt": "ev", "mole": "mol", "calorie": "cal", "micron": "microm",
     **{name: name for name in _BASES.values() if len(name) > 3 and " " not in name},
 }  # fmt: skip
-_PREFIXES = {"k": "k", "c": "c", "m": "m", "n": "n", "d": "d", "M": "mega", "G": "giga", "T": "tera", "p": "pico", "h": "hecto", "micro": "micro"}
+_PREFIXES = {
+    "k": "k",
+    "c": "c",
+    "m": "m",
+    "n": "n",
+    "d": "d",
+    "M": "mega",
+    "G": "giga",
+    "T": "tera",
+    "p": "pico",
+    "h": "hecto",
+    "micro": "micro",
+}
 _PREFIX_NAMES = {
     "kilo": "k", "centi": "c", "milli": "m", "nano": "n", "deci": "d", "mega": "mega", "giga": "giga", "tera": "tera", "pico": "pico",
     "hecto": "hecto", "micro": "micro",

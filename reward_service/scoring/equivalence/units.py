@@ -33,6 +33,8 @@ def unit_name(words: str) -> str:
         words = words.replace("(", "").replace(")", "")
     if "/" in words and words not in _UNIT_NAMES:
         return "/".join(_side(part) for part in words.split("/"))
+    if "^" in words and " " not in words:
+        return _side(words)
     for pattern, power in ((_SQUARE, "^2"), (_CUBIC, "^3")):
         match = pattern.fullmatch(words)
         if match:

@@ -24,7 +24,7 @@ def rows(name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in table]
 
 
-PAIRS = [row for name in ("", "_notations", "_adversarial", "_reviewed") for row in rows(f"math{name}.jsonl")]
+PAIRS = [row for name in ("", "_notations", "_adversarial", "_reviewed", "_styles") for row in rows(f"math{name}.jsonl")]
 REFERENCES = rows("math_references.jsonl")
 BOMBS = rows("math_bombs.jsonl")
 
