@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ import pytest
 from rich.console import Console
 
 from reward_service.client import RewardClient
+from tests.sandbox.runners import delegated_cgroup
 from tests.test_docs import comparable, example
 
 pytestmark = pytest.mark.containers
@@ -30,15 +32,18 @@ ROOT = Path(__file__).parents[2]
 class Composed:
     """The composed service under a name and a port of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: str, **environment: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        self.project = f"reward-test-{os.getpid()}"
+        self.project = f"reward-test-{os.getpid()}-{self.port}"
+        self.files = [word for name in ("compose.yaml", *more) for word in ("--file", str(ROOT / "deploy" / name))]
+        self.environment = environment
         self.url = f"http://127.0.0.1:{self.port}"
 
     def compose(self, *arguments: str) -> str:
-        command = ["docker", "compose", "--project-name", self.project, "--file", str(ROOT / "deploy/compose.yaml"), *arguments]
-        environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PUBLISH_PORT": str(self.port)}
+        command = ["docker", "compose", "--project-name", self.project, *self.files, *arguments]
+        needed = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PUBLISH_PORT": str(self.port)}
+        environment = {**needed, **self.environment}
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout
@@ -90,6 +95,35 @@ def composed() -> Iterator[Composed]:
     finally:
         found.compose("down", "--volumes", "--timeout", "5")
     assert found.everything() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a cgroup away")
+def test_with_a_delegated_cgroup_the_kernel_bounds_each_programs_memory() -> None:
+    version = 1 if Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists() else 2
+    with delegated_cgroup("-composed") as name:
+        found = Composed(f"compose.cgroup-v{version}.yaml", SANDBOX_CGROUP=name[1:], SANDBOX_CGROUP_PARENT=name, REWARD_STRICT="true")
+        try:
+            found.compose("up", "--detach", "--wait", "--no-build")
+            report = ready(found)
+            assert report["ready"], report
+            assert report["sandbox"]["notes"]["memory accounting"] == f"cgroup v{version}"
+        finally:
+            found.compose("down", "--volumes", "--timeout", "5")
+
+
+def test_strict_reaches_the_service_and_is_heeded() -> None:
+    found = Composed(REWARD_STRICT="true")
+    try:
+        found.compose("up", "--detach", "--wait", "--no-build")
+        with urllib.request.urlopen(f"{found.url}/readyz", timeout=10) as answer:
+            report = json.load(answer)
+    except urllib.error.HTTPError as refused:
+        report = json.load(refused)
+    finally:
+        found.compose("down", "--volumes", "--timeout", "5")
+    assert not report["tasks"]["code"]
+    assert "strict" in report["reasons"][0]
+    assert "docs/deploy.md" in report["reasons"][0]
 
 
 def demo() -> Any:
