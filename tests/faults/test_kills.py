@@ -118,5 +118,6 @@ async def test_twenty_restarts_give_every_rollout_exactly_one_grade(unused_tcp_p
             assert await asyncio.to_thread(server.stop) == 0
     connections.close()
     right = [("correct", 1.0, None), ("incorrect", 0.0, None), ("correct", 1.0, None)]
+    print(json.dumps({"restarts": rounds, "requests": len(found)}))  # noqa: T201 - figures for bench/README.md
     assert len(found) > rounds
     assert {number: grades for number, grades in found.items() if grades != [right]} == {}
