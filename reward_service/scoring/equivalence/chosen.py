@@ -7,7 +7,7 @@ import re
 _LETTERS = frozenset("ABCDEFGHIJ")
 _LETTER_AND_TEXT = re.compile(r"(?:\(([a-j])\)[.:]?|([a-j])[).:])\s*(\S.*)")
 _SAYS_MORE = re.compile(
-    r"\([a-j]\)|(?<![a-z])[a-j][).:]|(?<![a-z])(?:or|and|not|either|neither|both|maybe)(?![a-z])|[,;&/]|\\(?:vee|lor|text)"
+    r"^[a-j]$|\([a-j]\)|(?<![a-z])[a-j][).:]|(?<![a-z])(?:or|and|not|either|neither|both|maybe)(?![a-z])|[,;&/]|\\(?:vee|lor|text)"
 )
 
 

@@ -310,7 +310,7 @@ def _relation_against(gold: Relation, answer: Form) -> Finding:
     assigned = assignment(gold) or assignment(backwards(gold))
     if in_force().assignments == "required":
         return Finding(False, "assignment_missing")
-    if assigned is None or not assigned.single_name:
+    if assigned is None or not (assigned.single_name or isinstance(gold.sides[0], Words)):
         return Finding(False, "relation_is_no_value")
     return _same(assigned.values[-1], answer)
 

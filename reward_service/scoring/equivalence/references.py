@@ -9,7 +9,7 @@ from reward_service.scoring.equivalence.forms import Value, Words
 from reward_service.scoring.equivalence.parse import Reading
 
 _UNFINISHED = re.compile(
-    r"(?:\\|[-^_=+*/<>]|\\(?:frac|dfrac|tfrac|cfrac|binom|sqrt|text|mathrm|overline|left|right|begin|cdot|times|le|ge)\s*(?:\{[^{}]*\})?)$"
+    r"(?:\\|(?<![A-Za-z}]\^)[-+]|[\^_=*/<>]|\\(?:frac|dfrac|tfrac|cfrac|binom|sqrt|text|mathrm|overline|left|right|begin|cdot|times|le|ge)\s*(?:\{[^{}]*\})?)$"
 )
 _EMPTY_ARGUMENT = re.compile(r"\\(?:frac|dfrac|tfrac|cfrac|binom|sqrt)\s*(?:\{[^{}]*\}\s*)?\{\s*\}")
 _WHOLE = re.compile(r"\\(?:text|mathrm|mathbf|textbf|sqrt|overline)\s*\{[^{}]*\}$")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 from reward_service.scoring.equivalence import exact, numeric
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
@@ -30,6 +31,7 @@ Equal = Callable[[Form, Form], bool]
 _FLIPPED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
 _FUNCTION_NAMES = frozenset("fghFGHPQpq")
 _FUNCTIONS_OF_TIME = frozenset("xysvahNTVCAQu")
+_MINUS_FIRST = Product((MINUS_ONE, Number(Fraction(1))))
 _MAX_NAME_FACTORS = 4
 _ORDERED = tuple(map(frozenset, ("xyz", "abcd", "pqr", "uvw", "XYZ", "ABCD", "PQR")))  # names whose order everybody knows
 
@@ -83,7 +85,9 @@ def _is_single_name(form: Form) -> bool:
         case Variable():
             return True
         case Product((Variable(function), Variable(argument))):
-            return function in _FUNCTION_NAMES or (argument == "t" and function in _FUNCTIONS_OF_TIME)
+            return function.rstrip("'") in _FUNCTION_NAMES or (argument == "t" and function in _FUNCTIONS_OF_TIME)
+        case Product((Power(Variable(function), exponent), Variable())):  # an inverse
+            return function in _FUNCTION_NAMES and exponent == _MINUS_FIRST
     return False
 
 

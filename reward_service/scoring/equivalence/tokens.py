@@ -59,7 +59,7 @@ _GREEK = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho varrho sigma tau upsilon phi varphi "
     "chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar".split()
 )
-_OPERATORS_BY_NAME = frozenset("det dim Pr rank deg arg ker tr mathbb angle triangle".split())  # before what they are applied to
+_OPERATORS_BY_NAME = frozenset("det dim Pr rank deg arg ker tr mathbb angle triangle nabla".split())  # before what they are applied to
 _SEPARATING = {"or": "or", "and": "and"}
 _COMMAND_SEPARATORS = {"lor": "or", "vee": "or", "land": "and", "wedge": "and", "&": "and"}
 _PUNCTUATION = frozenset({",", ";"})
