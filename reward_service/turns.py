@@ -28,15 +28,19 @@ _STALE = 64  # entries of a heap that may be out of date before it is built anew
 
 
 class Share:
-    """One request's share of the machine: its flow, and for how long anything of it has waited (`waiting_s`)."""
+    """One request's share of the machine: its flow, and for how long anything of it has waited (`waiting_s`).
 
-    __slots__ = ("flow", "lines", "waiting_s", "weight")
+    `single`: the request has one rollout.
+    """
 
-    def __init__(self, flow: str, weight: float = 1.0) -> None:
+    __slots__ = ("flow", "lines", "single", "waiting_s", "weight")
+
+    def __init__(self, flow: str, weight: float = 1.0, *, single: bool = False) -> None:
         if not weight > 0:
             raise ValueError("weight must be above 0")
         self.flow = flow
         self.weight = weight
+        self.single = single
         self.waiting_s = 0.0
         self.lines: dict[Turns, _Line] = {}
 

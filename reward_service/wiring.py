@@ -15,6 +15,7 @@ from reward_service.costs import ANSWER, Costs, units_of
 from reward_service.doubts import Doubts
 from reward_service.effects import Effects, Talker, Task, Workers
 from reward_service.errors import JobKilled, NoSandbox, WorkerLost
+from reward_service.gathering import ALONE, Gatherer
 from reward_service.langid import JUDGE_LANGUAGE, MODEL_PATH, LanguageModelUnusable, check_model_file, load_second_opinion
 from reward_service.memo import Memo, key_of
 from reward_service.records import JsonObject, LanguageFinding
@@ -76,6 +77,7 @@ class Machine:
         self.worker_turns = Turns(workers.count + WORKERS_AHEAD)
         self.sandbox_turns = Turns(sandbox.slots)
         self.costs = Costs(PRIOR_S)
+        self.gatherer = Gatherer(workers, workers.count, self.worker_turns, self.costs)
         self.results: Memo[object, Share] = Memo(RESULTS_KEPT, self.worker_turns.ahead)
         self.runner_losses = 0
         self.limit_hits: Counter[str] = Counter()  # by bound: answers and texts that were refused or stopped by it
@@ -250,6 +252,11 @@ class _BoundWorkers:
     async def _compute(self, key: bytes, task: Task[R], kind: str, args: tuple[object, ...]) -> object:
         """The result, or how the item ended its worker: the same item would do so again."""
         costs, units, asked_s = self._machine.costs, units_of(args), time.perf_counter()
+        if self._share.single:
+            found = await self._machine.gatherer.run(self._share, self._start_by, task, kind, units, args)
+            if found is not ALONE:
+                note("worker", asked_s, work=kind)
+                return found
         async with self._machine.worker_turns.take(self._share, self._start_by, costs.estimate_s(kind, units)):
             known = self._machine.results.peek(key)
             if known is not None:

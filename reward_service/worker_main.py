@@ -136,7 +136,7 @@ def _field_reader(hint: Any) -> Callable[[Any], Any]:
 
 
 @functools.lru_cache(maxsize=256)
-def _resolve(name: str, prefixes: tuple[str, ...]) -> tuple[Callable[..., object], tuple[Callable[[msgspec.Raw], Any], ...]]:
+def resolve(name: str, prefixes: tuple[str, ...]) -> tuple[Callable[..., object], tuple[Callable[[msgspec.Raw], Any], ...]]:
     """The function, and a decoder for each of its parameters, read from its annotations.
 
     Raises:
@@ -195,12 +195,12 @@ def _resident_bytes(statm: int) -> int:
 def _run(call: Call, prefixes: tuple[str, ...]) -> tuple[str, msgspec.Raw, float]:
     start_s = time.process_time()
     try:
-        function, readers = _resolve(call.function, prefixes)
+        function, readers = resolve(call.function, prefixes)
         parts = msgspec.msgpack.decode(call.args, type=list[msgspec.Raw])
         args = [read(part) for read, part in zip(readers, parts, strict=False)]
     except (LookupError, ImportError, TypeError, msgspec.ValidationError) as error:
         return "refused", encode(f"{call.function}: {type(error).__name__}"), 0.0
-    _seed()
+    seed()
     limit_s = int(start_s + call.cpu_s) + _BACKSTOP_S
     resource.setrlimit(resource.RLIMIT_CPU, (limit_s, resource.RLIM_INFINITY))
     # The border of the process: whatever the item raises must become data here, SystemExit included, or the worker would die.
@@ -217,7 +217,7 @@ def _run(call: Call, prefixes: tuple[str, ...]) -> tuple[str, msgspec.Raw, float
         return "refused", encode(f"{call.function}: result is not data ({type(error).__name__})"), cpu_s
 
 
-def _seed() -> None:
+def seed() -> None:
     """Make whatever draws random numbers repeat for each item, whatever ran before it."""
     random.seed(0)
     sympy_random = sys.modules.get("sympy.core.random")

@@ -37,7 +37,12 @@ SPARES = 1  # warm processes beyond `count`, so that a killed one is replaced at
 LOSSES = 5  # deaths without evidence after which an item is given up
 START_ATTEMPTS = 5  # failed starts in a row after which waiting items are given up; those that were killed do not count
 UNMANNED_S = 60.0  # without any worker after which waiting items are given up, whatever kills those that start
-DEFAULT_PRELOAD = ("reward_service.scoring.equivalence.choices", "reward_service.scoring.equivalence.lightly", "reward_service.langid")
+DEFAULT_PRELOAD = (
+    "reward_service.scoring.equivalence.choices",
+    "reward_service.scoring.equivalence.lightly",
+    "reward_service.langid",
+    "reward_service.worker_batches",
+)
 # Few items need SymPy; the first that does must not pay for its import out of its own limit.
 HEAVY_PRELOAD = (*DEFAULT_PRELOAD, "sympy", "math_verify")
 _OWN_SIGNALS = frozenset(

@@ -111,7 +111,8 @@ class GradingResponse(Response):
         except BaseException:
             room.close()
             raise
-        run = Run(self._service, request, self._arrived_s, self._service.share(self._account, request.priority), room, known)
+        share = self._service.share(self._account, request.priority, single=request.rollouts == 1)
+        run = Run(self._service, request, self._arrived_s, share, room, known)
         run.needs_per_rollout(needs)
         return run
 

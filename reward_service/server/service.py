@@ -90,9 +90,9 @@ class Service:
         expected = body.size if body.encoding is Encoding.IDENTITY else body.size * PACKED
         return await (self._quick_reader if expected <= QUICK_BYTES else self._big_reader).read(body)
 
-    def share(self, account: Account, priority: str) -> Share:
+    def share(self, account: Account, priority: str, *, single: bool = False) -> Share:
         """A share of the machine for one more request of a key: keys share by weight, and so do the classes of priority."""
-        return Share(f"{account.name}/{priority}", account.weight * PRIORITY_WEIGHTS[priority])
+        return Share(f"{account.name}/{priority}", account.weight * PRIORITY_WEIGHTS[priority], single=single)
 
     def running(self, task: asyncio.Task[None]) -> None:
         """Remember a task that grades, so that the service's stop can cancel it."""
