@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import random
 import re
 import resource
@@ -88,4 +89,5 @@ def resident() -> int:
 
 @pytest.mark.soak
 def test_ten_minutes_of_random_texts_find_nothing() -> None:
+    faulthandler.cancel_dump_traceback_later()  # pytest's clock for hanging tests: a dump of a thread that runs may end the process
     assert fuzz(DURATION_S, seed=random.SystemRandom().randrange(1 << 30)) == []

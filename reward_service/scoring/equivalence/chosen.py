@@ -1,8 +1,10 @@
-"""A choice by its letter with its text behind it, where the choices are not known: `(D) 12` names D."""
+"""Choices by their letters, where the choices are not known: `(D) 12` names D, `ACD` names A, C and D."""
 
 from __future__ import annotations
 
 import re
+
+from reward_service.scoring.equivalence.forms import Collection, Form, Value, Variable, Words
 
 _LETTERS = frozenset("ABCDEFGHIJ")
 _LETTER_AND_TEXT = re.compile(r"(?:\(([a-j])\)[.:]?|([a-j])[).:])\s*(\S.*)")
@@ -17,3 +19,12 @@ def names_choice(letter: str, words: str) -> bool:
         return False
     found = _LETTER_AND_TEXT.fullmatch(words)
     return found is not None and (found[1] or found[2]) == letter.casefold() and not _SAYS_MORE.search(found[3])
+
+
+def names_choices(gold: Form, answer: Form) -> bool:
+    """Whether the reference is a list of letters of choices in their order, and the answer the same letters written together."""
+    if not isinstance(gold, Collection) or gold.kind not in ("list", "set"):
+        return False
+    word = answer.word if isinstance(answer, Value) else answer.text.upper() if isinstance(answer, Words) else ""
+    letters = [item.expression.name for item in gold.items if isinstance(item, Value) and isinstance(item.expression, Variable)]
+    return len(letters) == len(gold.items) and _LETTERS.issuperset(letters) and letters == sorted(set(letters)) == list(word)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from reward_service.scoring.equivalence import numeric, second_opinion
-from reward_service.scoring.equivalence.chosen import names_choice
+from reward_service.scoring.equivalence.chosen import names_choice, names_choices
 from reward_service.scoring.equivalence.congruences import same_congruences
 from reward_service.scoring.equivalence.conventions import DEFAULT, in_force, read_conventions, under
 from reward_service.scoring.equivalence.equality import Finding, same_expressions
@@ -56,7 +56,7 @@ from reward_service.scoring.equivalence.relations import (
     same_relations,
     without_approximations,
 )
-from reward_service.scoring.equivalence.same_collections import only_element, quotient, same_collections, same_operands
+from reward_service.scoring.equivalence.same_collections import only_element, quotient, same_collections, same_named, same_operands
 from reward_service.scoring.equivalence.same_matrices import same_matrices
 from reward_service.scoring.equivalence.short_words import is_short_word, same_letters
 from reward_service.scoring.equivalence.vectors import beside_vector
@@ -237,8 +237,8 @@ def _same(gold: Form, answer: Form) -> Finding:
     unnamed = named_values(gold, both_named), named_values(answer, both_named)
     if not both_named or not any(isinstance(form, Collection) and is_named_list(form) for form in unnamed):
         gold, answer = unnamed
-    if is_short_word(gold) or is_short_word(answer):
-        return Finding(same_letters(only_element(gold), only_element(answer)), "letters")
+    if is_short_word(gold) or is_short_word(answer) or names_choices(gold, answer):
+        return Finding(names_choices(gold, answer) or same_letters(only_element(gold), only_element(answer)), "letters")
     if isinstance(gold, Value) and isinstance(answer, Value):
         return _values(gold, answer)
     if isinstance(gold, Words) and isinstance(answer, Words):
@@ -363,7 +363,7 @@ def _sets(gold: Form, answer: Form) -> Finding:
     if isinstance(gold_set, Interval) and isinstance(answer_set, Interval):
         return Finding(_intervals(gold_set, answer_set), "interval")
     if isinstance(gold, Named) or isinstance(answer, Named):
-        return Finding(_named(gold, answer), "named_set")
+        return Finding(same_named(gold, answer), "named_set")
     if isinstance(gold, Collection) and isinstance(answer, Collection):
         return Finding(same_collections(gold, answer, _equal), "collection")
     return _NO
@@ -381,19 +381,3 @@ def _interval_of(form: Form, other: Form) -> Form:
 
 def _intervals(gold: Interval, answer: Interval) -> bool:
     return gold.closed == answer.closed and same_expressions(gold.low, answer.low).equal and same_expressions(gold.high, answer.high).equal
-
-
-_REALS = ("(-1*oo, oo)",)
-
-
-def _named(gold: Form, answer: Form) -> bool:
-    names = {_set_name(gold), _set_name(answer)}
-    return len(names) == 1 and None not in names
-
-
-def _set_name(form: Form) -> str | None:
-    if isinstance(form, Named):
-        return form.name
-    if render(form) in _REALS:
-        return "R"
-    return "emptyset" if form == Collection("set", ()) else None

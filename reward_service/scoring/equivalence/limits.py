@@ -20,7 +20,7 @@ MAX_POSTFIX_RUN = 3  # `x!!!!` and deeper towers of factorials say nothing that 
 MAX_SIGNS_BEYOND = 3  # integrals, sums and limits in one answer: the reader for them takes seconds over more
 MAX_CHARS_BEYOND = 500
 
-MAX_POWER_BITS = 20_000  # size of an exact integer power's result
+MAX_POWER_BITS = 40_000  # size of an exact integer power's result
 MAX_TOWER = 3  # powers in exponents of one another, of what SymPy is asked about
 MAX_FACTORIAL = 300  # exact factorials and binomials
 MAX_EXPONENT = 64  # of a sum with several terms, when it is multiplied out

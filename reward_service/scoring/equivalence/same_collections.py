@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from reward_service.scoring.equivalence import exact, numeric
 from reward_service.scoring.equivalence.conventions import in_force
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
-from reward_service.scoring.equivalence.forms import Collection, Expression, Form, Power, Product, SetOperation, Value
+from reward_service.scoring.equivalence.forms import Collection, Expression, Form, Named, Power, Product, SetOperation, Value, render
 
 Equal = Callable[[Form, Form], bool]
 
@@ -106,3 +106,20 @@ def quotient(form: Form) -> Form:
 def only_element(form: Form) -> Form:
     """What a set of one element holds."""
     return form.items[0] if isinstance(form, Collection) and form.kind == "set" and len(form.items) == 1 else form
+
+
+def same_named(gold: Form, answer: Form) -> bool:
+    """Two sets of which one at least goes by its name."""
+    names = {_set_name(gold), _set_name(answer)}
+    return len(names) == 1 and None not in names
+
+
+_REALS = "(-1*oo, oo)"
+
+
+def _set_name(form: Form) -> str | None:
+    if isinstance(form, Named):
+        return form.name
+    if render(form) == _REALS:
+        return "R"
+    return "emptyset" if form == Collection("set", ()) else None
