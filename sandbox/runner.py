@@ -58,6 +58,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--cgroup", metavar="FOLDER", help="folder delegated to this user: each program gets a cgroup in there, or none runs"
     )
     parser.add_argument("--strict", action="store_true", help="refuse to run without a cgroup for each program")
+    parser.add_argument("--drain-s", type=float, default=30.0, help="longest time that a socket's services are served after SIGTERM")
     parser.add_argument("--token-file", help="file whose first line is the token (default: the environment's SANDBOX_TOKEN)")
     return parser.parse_args(arguments)
 
@@ -104,6 +105,8 @@ async def serve(args: argparse.Namespace, token: str) -> int:
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(runner.close)
             await (_serve_pipes(runner, stopped) if args.stdio else _serve_socket(runner, args.listen, stopped, undo))
+            if not args.stdio:
+                await runner.drain(args.drain_s)
     finally:
         await sandbox.close()
     return 0

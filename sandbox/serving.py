@@ -17,6 +17,7 @@ _HANDSHAKE_S = 10.0
 _STRANGERS = 64  # connections that have not shown the token yet
 _CONNECTIONS = 4096
 _LAST_BYTES_S = 0.05
+_QUIET_S = 0.5
 
 GREETING = {Kind.HELLO: (framing.HANDSHAKE_BYTES, framing.NONCE_BYTES)}
 _PROVING = {Kind.PROOF: (0, 64), Kind.PING: (0, 0)}
@@ -35,16 +36,27 @@ class Runner:
         self.ready = ready
         self.slots = asyncio.Semaphore(sandbox.slots)
         self.running = 0
+        self.leaving = False  # then it still serves, and asks to be chosen last
         self.strangers = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection(self, silence_s: float) -> Stream:
         """A stream whose service is served once it is connected: what a server makes for each client."""
-        stream = Stream(GREETING, silence_s, busy=lambda: self.running)
+        stream = Stream(GREETING, silence_s, busy=lambda: self.sandbox.slots if self.leaving else self.running)
         task = asyncio.create_task(Connection(self, stream).serve())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return stream
+
+    async def drain(self, most_s: float) -> None:
+        """Serve until no program has run for a moment: a service that is stopped at the same time finishes what it has accepted."""
+        self.leaving = True
+        now = asyncio.get_running_loop().time
+        end, quiet_from = now() + most_s, now()
+        while now() < end and now() < quiet_from + _QUIET_S:
+            await asyncio.sleep(_QUIET_S / 10)
+            if self.running:
+                quiet_from = now()
 
     @property
     def connections(self) -> int:

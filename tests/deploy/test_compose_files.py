@@ -32,6 +32,12 @@ def test_the_example_of_the_environment_names_what_the_files_use() -> None:
     assert used - SETTINGS == named - SETTINGS
 
 
+def test_both_services_come_back_after_a_killed_engine() -> None:
+    """An engine that starts after it was killed stops what it finds, and takes that for somebody's will where it says unless-stopped."""
+    assert re.findall(r"^    restart: (\S+)", MAIN, re.MULTILINE) == ["always", "always"]
+    assert re.findall(r"^    stop_grace_period: (\d+)s", MAIN, re.MULTILINE) == ["40", "40"], "longer than both drain"
+
+
 def test_the_files_for_cgroups_add_to_the_command_and_change_nothing_of_it() -> None:
     (command,) = re.findall(r"^    command: \[(.*--listen.*)\]$", MAIN, re.MULTILINE)
     for text in CGROUPS:

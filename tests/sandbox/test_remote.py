@@ -275,6 +275,35 @@ async def test_a_port_without_a_token_is_refused() -> None:
 
 
 @pytest.mark.isolation
+async def test_a_runner_that_is_stopped_serves_on_until_nobody_asks(tmp_path: Path) -> None:
+    """An engine that stops asks the service and its sandboxes at once: what the service has accepted is to be finished."""
+    with runner_process(f"unix:{tmp_path}/a.sock", slots=1) as process:
+        found = remote(f"unix:{tmp_path}/*.sock")
+        await found.start()
+        tasks = [asyncio.create_task(outputs(found, echo(b"%d" % n, source=SLOW))) for n in range(4)]
+        await asyncio.sleep(0.2)
+        process.terminate()
+        assert await asyncio.gather(*tasks) == [[b"%d\n" % n] for n in range(4)]
+        assert await until(lambda: process.poll() is not None)
+        assert process.returncode == 0
+        await found.close()
+
+
+@pytest.mark.isolation
+async def test_a_runner_that_is_stopped_serves_no_longer_than_it_may(tmp_path: Path) -> None:
+    with runner_process(f"unix:{tmp_path}/a.sock", "--drain-s", "0.3", slots=1) as process:
+        found = remote(f"unix:{tmp_path}/*.sock")
+        await found.start()
+        task = asyncio.create_task(outputs(found, echo(b"1", source="import time\ntime.sleep(60)")))
+        await asyncio.sleep(0.3)
+        process.terminate()
+        assert await until(lambda: process.poll() is not None, 10)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await found.close()
+
+
+@pytest.mark.isolation
 async def test_a_socket_that_somebody_removes_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     with runner_process(f"unix:{path}"):
