@@ -118,12 +118,14 @@ class Admission:
         Raises:
             NoRoom: 429.
         """
-        resource = USED_BY.get(what, what)
-        needed = count * self._price_s(what) if what in USED_BY else count
+        resource, needed = what, count
+        used_by = USED_BY.get(what)
+        if used_by is not None:
+            resource, needed = used_by, count * self._price_s(what)
         held = self._of(self._held, resource)
         free = self.limits[resource] - held
-        alone = resource in KINDS and held < 1e-6  # more work than may ever wait is still done by a server that does nothing else
-        if needed > free and not alone:
+        # More work than may ever wait is still done by a server that does nothing else.
+        if needed > free and (used_by is None or held >= 1e-6):
             raise self._no_room(resource, needed - free)
         if self._count_keys() > 1:
             own = self._of(account.held, resource)
@@ -140,13 +142,18 @@ class Admission:
         kinds = KINDS.get(resource)
         if kinds is None:
             return held.get(resource, 0.0)
-        return sum(held[kind] * self._price_s(kind) for kind in kinds if held.get(kind))
+        found = 0.0
+        for kind in kinds:
+            units = held.get(kind)
+            if units:
+                found += units * self._price_s(kind)
+        return found
 
     def _add(self, account: Account, what: str, count: float) -> None:
-        self._held[what] += count
+        held = self._held[what] = self._held[what] + count
         account.held[what] = account.held.get(what, 0.0) + count
         if what == REQUESTS:
-            if self._held[REQUESTS]:
+            if held:
                 self._idle.clear()
             else:
                 self._idle.set()

@@ -101,13 +101,12 @@ def encode_grade(grade: Grade) -> bytes:
     Raises:
         RewardServiceError: ours: a number of it is not finite.
     """
-    reward, correctness = _number(grade.reward), _number(grade.correctness)
     fields: dict[str, object] = {
         "group_id": grade.group_id,
         "rollout_id": grade.rollout_id,
         "outcome": grade.outcome.value,
-        "reward": reward,
-        "correctness": correctness,
+        "reward": _number(grade.reward),
+        "correctness": _number(grade.correctness),
         "terms": _terms(grade.terms),
         "detail": grade.detail,
     }
@@ -167,7 +166,12 @@ def _digest(scheme: Scheme) -> str:
 def _terms(terms: Terms | None) -> dict[str, float | None]:
     if terms is None:
         return dict.fromkeys(TERM_NAMES)
-    return {name: _number(getattr(terms, name)) for name in TERM_NAMES}
+    return {
+        "format": _number(terms.format),
+        "correctness": _number(terms.correctness),
+        "length": _number(terms.length),
+        "language": _number(terms.language),
+    }
 
 
 def _number(value: float | None) -> float | None:

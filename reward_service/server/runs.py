@@ -254,9 +254,10 @@ class Run:
     def _note(self, request: GradeRequest, grade: Grade) -> None:
         """Count a grade, and give back the room that it took."""
         self._latencies_s.append(asyncio.get_running_loop().time() - self._started_s)
-        for kind, units in self._needs.get(grade.group_id, {}).items():
-            self._ticket.give_back(kind, units)
-        self._ticket.give_back(ROLLOUTS, 1)
+        if self.rollouts > 1:  # the last one's is given back with all that is held
+            for kind, units in self._needs.get(grade.group_id, {}).items():
+                self._ticket.give_back(kind, units)
+            self._ticket.give_back(ROLLOUTS, 1)
         self._service.metrics.count_grade(self._ticket.account.name, self._tasks[grade.group_id], grade)
 
     def _finish(self, request: GradeRequest) -> None:
