@@ -20,6 +20,7 @@ from reward_service.errors import WorkerLost
 from reward_service.worker_main import Call, Reply, Setup, frame, split_frame
 
 CPU_GRACE_S = 0.05  # the worker's own measure decides at the limit; we kill a little above it
+PATIENCE = 4  # times the net of the wall clock for an item that it has stopped before: then it had a tenth of a core and was too slow
 
 
 @dataclass(slots=True, eq=False)
@@ -171,7 +172,8 @@ class Worker(asyncio.Protocol):
         if job is None:
             return
         cpu_left_s = job.cpu_s + CPU_GRACE_S - (self._cpu_s() - self._cpu_start_s)
-        wall_left_s = 2 * job.cpu_s + 2 - (self._loop.time() - self._wall_start_s)
+        patience = PATIENCE if job.stops else 1
+        wall_left_s = patience * (2 * job.cpu_s + 2) - (self._loop.time() - self._wall_start_s)
         if cpu_left_s <= 0:
             self._owner.stopped(self, "cpu_limit")
         elif wall_left_s <= 0:

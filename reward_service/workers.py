@@ -4,8 +4,8 @@ One event loop owns a pool; nothing here blocks it, and nothing needs the main t
 the end of its socket, its CPU time is read from its clock. A worker runs one item at a time, so that whatever ends it ended it in
 that item's company:
 
-- CPU limit: killed, `cpu_limit`. The wall clock is a net of 2 * cpu_s + 2 s; what it stops is done again while nothing else runs,
-  and a second stop is `wall_limit`.
+- CPU limit: killed, `cpu_limit`. The wall clock is a net of 2 * cpu_s + 2 s; what it stops is done again while nothing else runs
+  here, with four times as much, and a second stop is `wall_limit`.
 - MemoryError: `memory_limit`. Another exception: `exception`.
 - A signal that a process raises in itself (SIGSEGV, SIGABRT, ...): done again alone, then `signal`.
 - Any other end, SIGKILL above all, is ours: done again alone, after five times `WorkerLost`.
