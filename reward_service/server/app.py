@@ -191,7 +191,8 @@ class _DrainingServer(uvicorn.Server):
                 task.cancel()
 
     async def _collect_garbage(self) -> None:
-        await collect_when_quiet(lambda: self._service.admission.requests)
+        admission = self._service.admission
+        await collect_when_quiet(lambda: max(admission.requests, admission.rollouts))
 
     async def _stop_when_told(self) -> None:
         while not self._signals:

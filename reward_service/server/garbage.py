@@ -12,7 +12,7 @@ import gc
 from collections.abc import Callable
 
 LOOK_S = 1.0
-QUIET = 64  # requests in flight, up to which looking takes a few milliseconds
+QUIET = 64  # requests or rollouts in flight, up to which looking takes a few milliseconds
 LATEST_S = 30.0  # after which it is done whatever is in flight
 THRESHOLDS = (500_000, 10, 50)  # a net against what comes between two looks: 50 MB in the smallest of objects
 YOUNG = 1  # the generations that are looked through in each quiet moment: what was made since the last one
