@@ -44,6 +44,7 @@ _QUIET_TICK_S = 0.05  # where a cgroup does it
 _TREE_TICK_S = 0.1
 _ERROR_CHARACTERS = 4000
 _SOCKETS_CLOSE_S = 0.05
+_SOCKETS_BYTES = 64  # of a table whose head has 57: names that a test gave its sockets are never read, or the next test could find them
 _LOAD_DESCRIPTORS = 6  # of an order, a program and four counters
 
 
@@ -156,6 +157,7 @@ class Cell:
         self._program = child.Program(kind, command=command, arguments=arguments, data_bytes=int(order["data_bytes"]))  # type: ignore[call-overload]
         source_bytes = int(order["source_bytes"])  # type: ignore[call-overload]
         mounts.mount_program_folder(os.fstat(descriptors[0]).st_size)
+        names = [name for name, _ in order["files"]]  # type: ignore[attr-defined]
         at = 0
         for name, size in [(order["file"], source_bytes), *order["files"]]:  # type: ignore[misc]
             _place_program(f"{mounts.PROGRAM_FOLDER}/{name}", descriptors[0], at, size)
@@ -163,7 +165,7 @@ class Cell:
         mounts.seal_program_folder()
         source = os.pread(descriptors[0], source_bytes, 0) if kind == child.KIND_PYTHON else b""
         os.close(descriptors[0])
-        error = self._compile_python(source, int(order["seed"])) if kind == child.KIND_PYTHON else None  # type: ignore[call-overload]
+        error = self._compile_python(source, int(order["seed"]), names) if kind == child.KIND_PYTHON else None  # type: ignore[call-overload]
         accounts.set_base(forked=kind == child.KIND_PYTHON)
         loop = self._prepared.loop
         if loop is not None and error is None:
@@ -179,7 +181,7 @@ class Cell:
             self._loop = loop
         return error
 
-    def _compile_python(self, source: bytes, seed: int) -> str | None:
+    def _compile_python(self, source: bytes, seed: int, files: list[str]) -> str | None:
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         if not self._accounts.memory:
             resource.setrlimit(resource.RLIMIT_DATA, (self._program.data_bytes, hard))
@@ -193,10 +195,11 @@ class Cell:
             return f"{type(error).__name__}: {str(error)[:_ERROR_CHARACTERS]}"
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-        imports.import_named(source)
+        imports.import_named(source, apart_from=files)
         if "numpy" in sys.modules and b"random" in source:
             __import__("numpy.random")  # it is loaded when first used, which would be in every test
         sys.argv += self._program.arguments
+        sys.path.insert(0, mounts.PROGRAM_FOLDER)  # not before: files that came with the program would run here, in the supervisor
         child.seed_random(seed)
         return None
 
@@ -256,7 +259,7 @@ class Cell:
     def _is_clean(self) -> bool:
         """Whether no socket of the test is left in the cell's network namespace: one in flight outlives its processes for a moment."""
         give_up = 0.0
-        while os.pread(self._unix_sockets, 4096, 0).count(b"\n") > 1:
+        while len(os.pread(self._unix_sockets, _SOCKETS_BYTES, 0)) == _SOCKETS_BYTES:
             now = time.monotonic()
             give_up = give_up or now + _SOCKETS_CLOSE_S
             if now > give_up:

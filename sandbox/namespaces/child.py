@@ -174,7 +174,6 @@ def prepare_interpreter(depth: int) -> None:
     MAIN.__dict__.update({"__file__": PYTHON_PROGRAM, "__builtins__": builtins, "__cached__": None, "__annotations__": {}})
     sys.modules["__main__"] = MAIN
     sys.argv = [PYTHON_PROGRAM]
-    sys.path.insert(0, mounts.PROGRAM_FOLDER)
     sys.setrecursionlimit(1000 + depth)
 
 

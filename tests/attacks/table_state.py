@@ -98,6 +98,15 @@ PROCESS_STATE = (
           "        try: found = os.pread(memory.fileno(), last - first, first)[::-1].find(b'NI-SAW-TAHT') >= 0 or found\n        except OSError: pass",
           "sys.planted = data, bytes(reversed(b'NI-SAW-TAHT'))\nprint(data)", "input and output of another test, in any buffer of the supervisor",
           inputs=(b"x" * 9000 + b"THAT-WAS-IN" + b"y" * 9, b"2", b"3"), **_EXEC),
+    _left("left-socket-name",
+          "import socket\ndata = sys.stdin.read().encode()\nother = bytes(n ^ 7 for n in range(256))\nmemory = open('/proc/self/mem', 'rb', 0)\n"
+          "for line in map(str.split, open('/proc/self/maps')) if data == b'look' else ():\n    if line[1].startswith('r'):\n"
+          "        first, last = (int(end, 16) for end in line[0].split('-'))\n"
+          "        try: found = os.pread(memory.fileno(), last - first, first).translate(other).count(b'THE-SOCKETS-NAME') or found\n        except OSError: pass",
+          "for n in range(5 if data != b'look' else 0):\n    s = socket.socket(socket.AF_UNIX)\n    s.bind(b'\\0' + data.translate(other) + b'%d' % n)\n"
+          "    a, b = socket.socketpair()\n    for e in (a, b): socket.send_fds(e, [b'x'], [s.fileno(), a.fileno(), b.fileno()])",
+          "a socket that is in flight for a moment after its test has a name, which the supervisor must not have read",
+          inputs=(b"THE-SOCKETS-NAME", b"look") * 8, control="none", no_control="no supervisor looks at sockets elsewhere"),
 )  # fmt: skip
 
 _LATER = """

@@ -56,6 +56,28 @@ async def test_python_programs(sandbox: Sandbox) -> None:
     assert [result.stdout for result in found] == [b"one 42 2 ['input']\n", b"two 42 2 ['b.txt', 'input']\n"], found[0].stderr
 
 
+SHADOWS = {
+    "csv.py": "import csv",
+    "decimal.py": "import statistics",
+    "stringprep.py": "# -*- coding: idna -*-",
+    "secrets.py": "import numpy\ntry: numpy.random\nexcept ImportError: pass",
+}
+
+
+@pytest.mark.isolation
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize("name", SHADOWS)
+async def test_files_beside_a_program_run_in_its_tests_alone(sandbox: Sandbox, name: str) -> None:
+    """Whatever the supervisor imports by itself is never one of them: it holds the socket that results go through."""
+    evil = b"import os, sys\nsys.descriptors = os.listdir('/proc/self/fd')\n"
+    source = f"{SHADOWS[name]}\nimport sys\nprint(len(getattr(sys, 'descriptors', '')))"
+    (result,) = await results_of(sandbox, Job("python", source, (TestInput(b""),), files={name: evil}))
+    if result.status is Status.FINISHED:
+        assert int(result.stdout) <= 4, "standard streams and the listing itself"
+    else:
+        assert b"ImportError" in result.stderr, result
+
+
 @pytest.mark.isolation
 @pytest.mark.asyncio(loop_scope="session")
 async def test_files_are_charged_to_no_limit(sandbox: Sandbox) -> None:
