@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import secrets
 import signal
@@ -68,6 +69,14 @@ class CellCgroup:
         """Move a process in where it cannot do so itself (`doors`). Raises OSError where it is gone."""
         if self.files.version != 1:
             self._write("cgroup.procs", str(pid))
+
+    def is_empty(self) -> bool:
+        """Whether no process is in it."""
+        try:
+            with open(f"{self.path}/cgroup.procs") as file:
+                return not file.read(1)
+        except OSError:
+            return True  # somebody removed it
 
     def limit(self, memory_bytes: int) -> None:
         """Bound what is charged from now on to `memory_bytes` above what is in use. Raises OSError."""
@@ -156,7 +165,7 @@ class Cgroups:
         self.files = files
         self._cpu_path = cpu_path
         self._free: list[CellCgroup] = []
-        self._made = 0
+        self._numbers = itertools.count(1)
         # Held while we live: a pid would mean nothing to services in other pid namespaces that share the folder.
         self._locks: list[int] = []
 
@@ -216,22 +225,28 @@ class Cgroups:
         self._free.append(group)
 
     def take(self) -> CellCgroup:
-        """An empty cgroup without a limit. Raises OSError."""
-        while self._free:
-            group = self._free.pop()
+        """An empty cgroup without a limit; for any thread. Raises OSError."""
+        while (group := self._pop()) is not None:
             try:
                 group.unlimit()
             except OSError:
                 continue  # somebody removed it
             return group
-        self._made += 1
-        name = f"cell{self._made}"
+        if not self._locks:
+            raise FileNotFoundError(f"{self.path} is closed")
+        name = f"cell{next(self._numbers)}"
         path = f"{self.path}/{name}"
         cpu_path = f"{self._cpu_path}/{name}" if self._cpu_path is not None else None
         os.makedirs(path, exist_ok=True)
         if cpu_path is not None:
             os.makedirs(cpu_path, exist_ok=True)
         return CellCgroup(path, cpu_path, self.files)
+
+    def _pop(self) -> CellCgroup | None:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return None
 
     def close(self) -> None:
         """Kill what is left inside and remove the folders."""

@@ -226,7 +226,7 @@ class Zygote:
             with theirs:
                 group = await asyncio.to_thread(self._cgroups.take) if self._cgroups is not None else None
                 with group.doors() if group is not None else contextlib.nullcontext(()) as doors:
-                    self._channel.send(str(number).encode(), [theirs.fileno(), *doors])
+                    self._channel.send(b"%d %d" % (number, len(doors)), [theirs.fileno(), *doors])
             await channel.receive(_START_S)
             if group is not None:
                 await asyncio.to_thread(group.admit, channel.peer_pid)
@@ -254,6 +254,7 @@ class Zygote:
     async def _give_back(self, ended: asyncio.Future[int], group: CellCgroup) -> None:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.shield(ended), _GONE_S)
+            await asyncio.wait_for(_emptied(group), _GONE_S)
             if self._cgroups is not None:
                 self._cgroups.give_back(group)
 
@@ -297,6 +298,11 @@ class Zygote:
         if self._diagnostics >= 0:
             os.close(self._diagnostics)
             self._diagnostics = -1
+
+
+async def _emptied(group: CellCgroup) -> None:
+    while not group.is_empty():  # a zygote's end is heard of before its cells are gone
+        await asyncio.sleep(0.01)
 
 
 def _bounded_file() -> int:

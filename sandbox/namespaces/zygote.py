@@ -6,6 +6,7 @@ JSON.
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import json
@@ -168,18 +169,27 @@ def _serve(control: socket, prepared, cell, system) -> None:  # type: ignore[no-
             message, descriptors = system.receive(control, buffer, _DESCRIPTORS)
             if not message:
                 os._exit(0)
+            number, doors = map(int, bytes(message).split())
             try:
+                _check(descriptors, 1 + doors)
                 pid, pidfd = prepared.cloner.clone(flags)
             except OSError as error:  # no room for a process: this cell's owner sees its channel close, the other cells go on
                 os.write(2, f"zygote: {error}\n".encode())
                 _close(descriptors)
+                control.send(json.dumps({"ended": number, "status": signal.SIGKILL}).encode())
                 continue
             if pid == 0:
                 control.close()
                 cell.start(socket(fileno=descriptors[0]), descriptors[1:], prepared)
             _close(descriptors)
-            cells[pidfd] = (pid, int(bytes(message)))
+            cells[pidfd] = (pid, number)
             poller.register(pidfd, select.POLLIN)
+
+
+def _check(descriptors: list[int], count: int) -> None:
+    """The kernel drops descriptors for which there is no room; a cell that lacks a door would be bounded by nothing."""
+    if len(descriptors) != count:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def _close(descriptors: list[int]) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from sandbox.interface import SandboxUnavailable
-from sandbox.namespaces.cgroups import Cgroups
+from sandbox.interface import RunnerLost, SandboxUnavailable
+from sandbox.namespaces.backend import NamespacesConfig, NamespacesSandbox
+from sandbox.namespaces.cgroups import _ENTER, Cgroups
+from sandbox.namespaces.process import Zygote, ZygoteConfig
 
 
 @pytest.fixture
@@ -78,3 +83,67 @@ def test_a_folder_that_was_delegated_is_used_and_left_empty(tmp_path: Path, plac
     finally:
         for folder in made:
             folder.rmdir()
+
+
+def test_threads_take_cgroups_of_their_own_and_none_once_they_are_closed(place: str) -> None:
+    found = Cgroups.open()
+    assert found is not None
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for _ in range(10):
+            groups = list(pool.map(lambda _: found.take(), range(16)))
+            assert len({group.path for group in groups}) == 16
+            list(pool.map(found.give_back, groups[::2]))
+    found.close()
+    found._free.clear()
+    with pytest.raises(FileNotFoundError):
+        found.take()
+    assert not os.path.exists(found.path)
+
+
+async def test_a_cgroup_in_which_something_lives_is_not_used_again(place: str) -> None:
+    """The end of a zygote is heard of before its cells are gone; their memory would count as the next program's."""
+    found = Cgroups.open()
+    assert found is not None
+    zygote = Zygote(ZygoteConfig(sys.executable, {}, (), None, (), 64_999, 1 << 20), found)
+    group, ended = found.take(), asyncio.get_running_loop().create_future()
+    with group.doors() as doors:
+        left = subprocess.Popen(["/bin/sh", "-c", _ENTER, "sh", *map(str, doors)], stdin=subprocess.PIPE, pass_fds=doors)
+        group.admit(left.pid)
+    try:
+        while group.is_empty():
+            await asyncio.sleep(0.01)
+        free = len(found._free)
+        zygote._bury(ended, group)
+        ended.set_result(9)
+        await asyncio.sleep(0.2)
+        assert len(found._free) == free
+        left.communicate()  # it ends
+        await asyncio.gather(*zygote._burials)
+        assert found._free[-1] is group
+    finally:
+        left.kill()
+        left.communicate()
+        found.close()
+
+
+async def test_forks_that_fail_keep_no_cgroup_and_are_told_at_once(place: str) -> None:
+    sandbox = NamespacesSandbox(NamespacesConfig(slots=1, python=sys.executable))
+    await sandbox.start()
+    try:
+        zygote, cgroups = sandbox._zygotes["python"], sandbox._cgroups
+        assert cgroups is not None
+        assert zygote._channel is not None
+        await zygote.spawn()
+        await asyncio.gather(*zygote._burials)
+        groups, waiting, send = len(os.listdir(cgroups.path)), len(zygote._ended), zygote._channel.send
+        zygote._channel.send = lambda message, descriptors: send(message, descriptors[:1])  # type: ignore[method-assign] # no room for doors
+        for _ in range(10):
+            with pytest.raises(RunnerLost):
+                await zygote._new_cell()
+            await asyncio.gather(*zygote._burials)
+        assert len(os.listdir(cgroups.path)) <= groups + 1
+        assert len(zygote._ended) == waiting
+        zygote._channel.send = send  # type: ignore[method-assign]
+        assert (await zygote._new_cell()).pid
+    finally:
+        await sandbox.close()
