@@ -10,10 +10,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Mapping
 from fractions import Fraction
 
 from reward_service.scoring.equivalence.elementary import known_value, trigonometric
+from reward_service.scoring.equivalence.factors import prime_factors
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
 from reward_service.scoring.equivalence.limits import (
     MAX_EXPONENT,
@@ -29,9 +29,8 @@ Monomial = tuple[tuple[str, Fraction], ...]  # sorted generators with their expo
 Scalar = int | Fraction  # whole numbers stay `int`, which is several times as fast
 Polynomial = dict[Monomial, Scalar]
 Quotient = tuple[Polynomial, Polynomial]
-_ONE: Monomial = ()
-_TRIAL_LIMIT = 1_000
-_VARIABLE = "var:"  # generators that are variables
+ONE: Monomial = ()
+VARIABLE = "var:"  # generators that are variables
 _PI, _E = "const:pi", "const:e"
 _LOGARITHM = "log:"  # generators that are natural logarithms of positive integers
 _TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
@@ -60,33 +59,10 @@ def rational(expression: Expression) -> Fraction | None:
     return None if isinstance(found, str) else _rational(found)
 
 
-def linear(expression: Expression) -> tuple[str, Fraction, Fraction] | None:
-    """The variable, the slope (not 0) and the offset of an expression like `2x - 1`."""
+def quotient_of(expression: Expression) -> Quotient | None:
+    """The expression as a quotient of polynomials, if it can be multiplied out within the bounds and does not divide by zero."""
     found = _outcome(expression)
-    if isinstance(found, str) or set(found[1]) != {_ONE}:
-        return None
-    top, bottom = found
-    rest = [(monomial, value) for monomial, value in top.items() if monomial != _ONE]
-    if len(rest) != 1 or len(rest[0][0]) != 1:
-        return None
-    ((((name, power),), slope),) = rest
-    if power != 1 or not name.startswith(_VARIABLE):
-        return None
-    return name.removeprefix(_VARIABLE), Fraction(slope) / bottom[_ONE], Fraction(top.get(_ONE, 0)) / bottom[_ONE]
-
-
-def quadratic(expression: Expression) -> tuple[str, Fraction, Fraction, Fraction] | None:
-    """The variable and the coefficients a (not 0), b and c of an expression like `x^2 - 5x + 6`."""
-    found = _outcome(expression)
-    if isinstance(found, str) or set(found[1]) != {_ONE}:
-        return None
-    top, bottom = found
-    name = next((name for monomial in top for name, _ in monomial), "")
-    if not name.startswith(_VARIABLE):
-        return None
-    powers = [((name, Fraction(power)),) if power else _ONE for power in (2, 1, 0)]
-    a, b, c = (Fraction(top.get(power, 0)) / bottom[_ONE] for power in powers)
-    return (name.removeprefix(_VARIABLE), a, b, c) if a and set(top) <= set(powers) else None
+    return None if isinstance(found, str) else found
 
 
 def within_limits(expression: Expression) -> bool:
@@ -146,7 +122,7 @@ class _Algebra:
             case Constant(name):
                 return _generator(f"const:{name}")
             case Variable(name):
-                return _generator(_VARIABLE + name)
+                return _generator(VARIABLE + name)
             case Sum(terms):
                 return self._sum(terms)
             case Product(factors):
@@ -200,7 +176,7 @@ class _Algebra:
             parts = (trigonometric("cos", turns), trigonometric("sin", turns)) if turns is not None else (None, None)
             if parts[0] is not None and parts[1] is not None:
                 return self.quotient(Sum((parts[0], Product((Constant("i"), parts[1])))))
-            return _generator(f"({_key(base)})^({_key(exponent)})")
+            return self._exponential(base, base_tree, exponent) or _generator(f"({_key(base)})^({_key(exponent)})")
         if power.denominator == 1:
             return self._whole_power(base, int(power))
         value = _rational(base)
@@ -214,6 +190,30 @@ class _Algebra:
         left_top, left_bottom = self._whole_power(base, whole)
         right_top, right_bottom = _generator(f"({_key(base)})", power - whole)
         return self.multiplied(left_top, right_top), self.multiplied(left_bottom, right_bottom)
+
+    def _exponential(self, base: Quotient, base_tree: Expression, exponent: Quotient) -> Quotient | None:
+        """`2^(n + 1)` as twice `2^n`, `e^(x + y)` as a product: e or a number to a polynomial, term by term."""
+        top, bottom = exponent
+        value = _rational(base)
+        constant = Fraction(top.get(ONE, 0)) / bottom.get(ONE, 1)
+        if set(bottom) != {ONE} or not (value or base_tree == Constant("e")) or (value and value < 0 and constant.denominator > 1):
+            return None
+        if value is None:
+            primes, result = {_E: 1}, _generator(_E, constant)
+        else:
+            below = {str(prime): -count for prime, count in prime_factors(value.denominator).items()}
+            primes = (
+                {str(prime): count for prime, count in prime_factors(abs(value.numerator)).items()}
+                | below
+                | ({"-1": 1} if value < 0 else {})
+            )
+            result = self._whole_power(base, int(constant)) if constant.denominator == 1 else self._root(value, constant)
+        for monomial, coefficient in top.items():
+            for prime, count in primes.items() if monomial else ():
+                name = _shortened(f"{prime}^{monomial}")
+                other = _generator(name, count * Fraction(coefficient) / bottom[ONE])
+                result = self.multiplied(result[0], other[0]), self.multiplied(result[1], other[1])
+        return result
 
     def _whole_power(self, base: Quotient, power: int) -> Quotient:
         top, bottom = base
@@ -253,7 +253,7 @@ class _Algebra:
                 return _generator(f"({value})^({power})")
         exponents: dict[str, Fraction] = {}
         for number, direction in ((abs(value.numerator), 1), (value.denominator, -1)):
-            for prime, count in _factors(number).items():
+            for prime, count in prime_factors(number).items():
                 name = f"{_ROOT}{prime}"
                 exponents[name] = exponents.get(name, Fraction(0)) + direction * count * power
         factor, monomial = _monomial(tuple(exponents.items()), ())
@@ -284,16 +284,16 @@ def _share_of_pi(argument: Quotient) -> Fraction | None:
     top, bottom = argument
     if not top:
         return Fraction(0)
-    if set(top) == {((_PI, Fraction(1)),)} and set(bottom) == {_ONE}:
-        return Fraction(next(iter(top.values()))) / bottom[_ONE]
+    if set(top) == {((_PI, Fraction(1)),)} and set(bottom) == {ONE}:
+        return Fraction(next(iter(top.values()))) / bottom[ONE]
     return None
 
 
 def _turns(exponent: Quotient) -> Fraction | None:
     """What a rational multiple of `i pi` multiplies it by."""
     top, bottom = exponent
-    if set(top) == {((_PI, Fraction(1)), ("i", Fraction(1)))} and set(bottom) == {_ONE}:
-        return Fraction(next(iter(top.values()))) / bottom[_ONE]
+    if set(top) == {((_PI, Fraction(1)), ("i", Fraction(1)))} and set(bottom) == {ONE}:
+        return Fraction(next(iter(top.values()))) / bottom[ONE]
     return None
 
 
@@ -307,7 +307,7 @@ def _logarithm(argument: Quotient) -> Polynomial | None:
         if value <= 0:
             return None
         for number, direction in ((value.numerator, sign), (value.denominator, -sign)):
-            for prime, count in _factors(number).items():
+            for prime, count in prime_factors(number).items():
                 total = _added(total, {((f"{_LOGARITHM}{prime}", Fraction(1)),): Fraction(direction * count)})
         for name, exponent in monomial:
             if name == _E:
@@ -325,8 +325,8 @@ def _bits(value: Scalar) -> int:
 
 def _rational(quotient: Quotient) -> Fraction | None:
     top, bottom = quotient
-    if set(top) <= {_ONE} and set(bottom) == {_ONE}:
-        return Fraction(top.get(_ONE, 0)) / bottom[_ONE]
+    if set(top) <= {ONE} and set(bottom) == {ONE}:
+        return Fraction(top.get(ONE, 0)) / bottom[ONE]
     return None
 
 
@@ -337,6 +337,10 @@ def _key(quotient: Quotient) -> str:
         raise ZeroDivisionError
     scale = bottom[min(bottom)]
     text = f"{_text(top, scale)}/{_text(bottom, scale)}"
+    return _shortened(text)
+
+
+def _shortened(text: str) -> str:
     return text if len(text) < MAX_KEY_CHARS else hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -345,7 +349,7 @@ def _text(polynomial: Polynomial, scale: Scalar) -> str:
 
 
 def _constant(value: Scalar) -> Polynomial:
-    return {_ONE: value.numerator if value.denominator == 1 else value} if value else {}
+    return {ONE: value.numerator if value.denominator == 1 else value} if value else {}
 
 
 def _generator(name: str, exponent: Fraction = Fraction(1)) -> Quotient:
@@ -381,19 +385,3 @@ def _monomial(left: Monomial, right: Monomial) -> tuple[Scalar, Monomial]:
             factor *= Fraction(int(name[len(_ROOT) :])) ** math.floor(whole)
             exponents[name] = whole % 1
     return factor, tuple(sorted((name, exponent) for name, exponent in exponents.items() if exponent))
-
-
-def _factors(number: int) -> Mapping[int, int]:
-    """Prime factors by trial division; what is left beyond the limit stays whole, unless it is a square."""
-    factors: dict[int, int] = {}
-    for divisor in range(2, _TRIAL_LIMIT):
-        if divisor * divisor > number:
-            break
-        while number % divisor == 0:
-            number //= divisor
-            factors[divisor] = factors.get(divisor, 0) + 1
-    if number > 1:
-        half = math.isqrt(number)
-        square = half * half == number
-        factors[half if square else number] = factors.get(half if square else number, 0) + (2 if square else 1)
-    return factors

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from reward_service.scoring.equivalence import exact, numeric
+from reward_service.scoring.equivalence import numeric
+from reward_service.scoring.equivalence.coefficients import linear, quadratic
 from reward_service.scoring.equivalence.equality import same_expressions
 from reward_service.scoring.equivalence.expressions import HALF, MINUS_ONE
 from reward_service.scoring.equivalence.forms import (
@@ -215,7 +216,7 @@ class _Reader:
 
     def _solved(self, left: Expression, operator: str, right: Expression) -> _Set:
         """`|2x - 1| < 3` and `2x - 1 < 3`."""
-        squared = exact.quadratic(Sum((left, Product((MINUS_ONE, right))))) if self._solves else None
+        squared = quadratic(Sum((left, Product((MINUS_ONE, right))))) if self._solves else None
         if squared is not None:
             self._names.append(squared[0])
             return _solved_quadratic(*squared[1:], operator)
@@ -224,7 +225,7 @@ class _Reader:
         if not numeric.is_constant(right):
             raise _NotReal
         inner = left.arguments[0] if isinstance(left, Apply) and left.name == "abs" else left
-        line = exact.linear(inner)
+        line = linear(inner)
         if line is None:
             raise _NotReal
         name, slope, offset = line
