@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -356,65 +355,3 @@ async def test_turns_follow_the_slots_of_runners_that_come_and_go() -> None:
     sandbox._slots = 5
     assert len(await results(machine.effects("a", soon()))) == 4
     assert machine.sandbox_turns.slots == 5
-
-
-class Killing(FakeSandbox):
-    """Programs are killed on these inputs, as often as told."""
-
-    def __init__(self, kills: dict[int, int]) -> None:
-        super().__init__()
-        self.kills, self.runs = kills, 0
-
-    async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
-        self.runs += 1
-        for index in range(len(job.inputs)):
-            if self.kills.get(index, 0):
-                self.kills[index] -= 1
-                yield RunResult(index, Status.RUNTIME_ERROR, signal=9)
-            else:
-                yield RunResult(index, Status.FINISHED, stdout=b"ok")
-
-
-@pytest.mark.parametrize(("kills", "statuses"), [
-    ({1: 1}, ["finished"] * 4),
-    ({0: 1, 3: 1}, ["finished"] * 4),
-    ({1: 99}, ["finished", "runtime_error", "finished", "finished"]),
-    (dict.fromkeys(range(4), 99), ["runtime_error"] * 4),
-])  # fmt: skip
-async def test_a_kill_counts_against_a_program_when_it_comes_again(kills: dict[int, int], statuses: list[str]) -> None:
-    machine = await started()
-    machine.sandbox = sandbox = Killing(kills)
-    assert [result.status.value for result in await results(machine.effects("a", soon()))] == statuses
-    assert sandbox.runs <= 3
-
-
-class Starving(FakeSandbox):
-    """The second input's program lacks a core, until it gets more time or as often as told."""
-
-    def __init__(self, result: RunResult, stops: int) -> None:
-        super().__init__()
-        self.result, self.stops, self.nets = result, stops, list[float]()
-
-    async def run(self, job: Job) -> AsyncGenerator[RunResult, None]:
-        self.nets.append(job.limits.net_s)
-        for index in range(len(job.inputs)):
-            if index == 1 and self.stops:
-                self.stops -= 1
-                yield replace(self.result, wall_s=self.result.wall_s * self.nets[-1] / self.nets[0])
-            else:
-                yield RunResult(index, Status.FINISHED, stdout=b"ok")
-
-
-@pytest.mark.parametrize(("found", "stops", "status", "nets"), [
-    ({"wall_s": 10.1, "waited_s": 7.0, "cpu_s": 2.4}, 1, "finished", [10, 40]),
-    ({"wall_s": 10.1, "waited_s": 7.0, "cpu_s": 2.4}, 99, "time_limit_exceeded", [10, 40]),
-    ({"wall_s": 10.1, "waited_s": 0.0, "cpu_s": 0.1}, 99, "time_limit_exceeded", [10]),
-    ({"wall_s": 9.0, "waited_s": 5.0, "cpu_s": 4.1}, 99, "time_limit_exceeded", [10]),
-    ({"wall_s": 10.1, "waited_s": 5.0, "cpu_s": 4.1}, 1, "finished", [10, 40]),  # slow cores allow more CPU time than the limit
-])  # fmt: skip
-async def test_a_program_that_lacks_a_core_gets_more_time_once(found: dict[str, float], stops: int, status: str, nets: list[int]) -> None:
-    """Load turns no right answer wrong; who sleeps, and who uses up the CPU time, is too slow at once."""
-    machine = await started()
-    machine.sandbox = sandbox = Starving(RunResult(1, Status.TIME_LIMIT_EXCEEDED, **found), stops)  # type: ignore[arg-type]
-    assert [result.status.value for result in await results(machine.effects("a", soon()))] == ["finished", status, "finished", "finished"]
-    assert sandbox.nets == nets
