@@ -28,19 +28,22 @@ REASONS: Mapping[int, str] = {400: "Bad Request", 408: "Request Timeout", 431: "
 class Joined:
     """What uvicorn writes an answer to: a head that states a length goes with the body, which follows at once, in one write."""
 
-    __slots__ = ("_head", "_transport")
+    __slots__ = ("_begun", "_head", "_transport")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._head = b""
+        self._begun = False  # a body may look like a head
 
     def write(self, data: bytes) -> None:
         """Write it, or keep it for the next."""
         if self._head:
             data, self._head = self._head + data, b""
-        elif data.startswith(b"HTTP/1.1 ") and b"\r\ncontent-length: " in data:
-            self._head = data
-            return
+        elif not self._begun and not data.startswith(b"HTTP/1.1 100 "):
+            self._begun = True
+            if b"\r\ncontent-length: " in data:
+                self._head = data
+                return
         self._transport.write(data)
 
     def close(self) -> None:

@@ -144,14 +144,22 @@ def test_a_head_that_states_a_length_is_written_with_the_body() -> None:
     joined.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     joined.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n")
     joined.write(b"body")
-    joined.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
-    joined.write(b"4\r\nHTTP\r\n")
+    like_a_head = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
+    joined.write(like_a_head)
     assert transport.written == [
         b"HTTP/1.1 100 Continue\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbody",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
-        b"4\r\nHTTP\r\n",
+        like_a_head,
     ]
+
+
+def test_a_head_without_a_length_is_written_at_once() -> None:
+    transport = Transport()
+    joined = http_protocol.Joined(transport)  # type: ignore[arg-type]
+    pieces = [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"4\r\nHTTP\r\n", b"HTTP/1.1 \r\ncontent-length: \r\n"]
+    for piece in pieces:
+        joined.write(piece)
+    assert transport.written == pieces
 
 
 def test_a_head_whose_body_never_comes_is_written_before_the_end() -> None:
