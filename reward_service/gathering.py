@@ -64,6 +64,8 @@ class Gatherer:
         if task.heavy or units > SMALL_UNITS:
             return ALONE
         loop = asyncio.get_running_loop()
+        if start_by is not None and loop.time() >= start_by:
+            raise DeadlineExceeded("not started before the deadline")
         item = _Item(share, task, args, kind, units, time.monotonic(), loop.create_future())
         if start_by is not None:
             item.alarm = loop.call_at(start_by, _expire, item.future)

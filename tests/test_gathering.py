@@ -117,6 +117,8 @@ async def test_what_has_not_started_at_its_deadline_never_starts() -> None:
     late = asked(gathering, "8", start_by=asyncio.get_running_loop().time() + 0.02)
     with pytest.raises(DeadlineExceeded):
         await late
+    with pytest.raises(DeadlineExceeded):
+        await asked(gathering, "8", start_by=asyncio.get_running_loop().time())
     gone = asked(gathering, "9")
     await asyncio.sleep(0)
     gone.cancel()
