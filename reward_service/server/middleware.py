@@ -47,7 +47,8 @@ class Front:
             await self._framework(scope, receive, send)
             return
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == REQUEST_ID_BYTES), "")
-        request_id = given if given and SAFE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+        usable = given and SAFE_ID.fullmatch(given) and not _is_key(given, scope)
+        request_id = given if usable else f"{random.getrandbits(128):032x}"
         notes: dict[str, object] = {}
         scope[NOTES] = notes
         status = CLIENT_WENT_AWAY
@@ -86,6 +87,12 @@ class Front:
         write = self._log.debug if route in ("/healthz", "/readyz", "/metrics") else self._log.info
         # Never the query, which may hold a key.
         write("answered", method=scope["method"], route=route, status=status, seconds=round(seconds, 4), **notes)
+
+
+def _is_key(given: str, scope: Scope) -> bool:
+    """Whether a client sent its key as the request's id, too, which the log repeats."""
+    ending = b" " + given.encode("latin-1")
+    return any(name == b"authorization" and value.endswith(ending) for name, value in scope["headers"])
 
 
 def plain_headers(scope: Scope) -> dict[str, str]:

@@ -205,6 +205,12 @@ async def test_request_ids_are_kept_if_safe(serving: Serving) -> None:
     assert re.fullmatch(r"[0-9a-f]{32}", replaced.headers["x-request-id"])
 
 
+async def test_a_key_that_is_sent_as_an_id_is_not_repeated(serving: Serving) -> None:
+    async with serving(key="s3cret") as (client, _):
+        answer = await client.get("/healthz", headers={"x-request-id": "s3cret", "authorization": "Bearer s3cret"})
+    assert answer.headers["x-request-id"] != "s3cret"
+
+
 async def test_logs_hold_no_text_no_key_and_no_query(
     serving: Serving, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
