@@ -111,7 +111,7 @@ def _variants(text: str) -> list[str]:
 _BASED = re.compile(r"([0-9A-F][0-9A-Za-z]*)\s*_\s*(?:\{\s*(\d{1,2})\s*\}|(\d{1,2}))")
 _LOGIC = re.compile(r"\\(?:land|lor|wedge|vee)(?![A-Za-z])")
 _SAYS_WHICH = re.compile(r"[0-9=<>]|\\(?:in|le|ge|neq)(?![A-Za-z])")  # what is joined are answers, not propositions
-_SENTENCE = re.compile(r"[A-Za-z][A-Za-z' ,.;:?!-]* [A-Za-z' ,.;:?!-]*")
+_SENTENCE = re.compile(r"[A-Za-z][A-Za-z' ,.;:?!-]*+")  # if there is a space in it
 _LONG_WORD = re.compile(rf"[A-Za-z]{{{MAX_LETTERS + 1},}}")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -126,7 +126,7 @@ def _read(text: str) -> Form:
         return Based(digits.lstrip("0") or "0", base) if 2 <= base <= 36 and set(digits) <= set(_DIGITS[:base]) else Words(text)
     if _LOGIC.search(text) and not _SAYS_WHICH.search(text):
         return Words(plain_words(_LOGIC.sub(lambda found: " and " if found[0] in ("\\land", "\\wedge") else " or ", text)))
-    if _SENTENCE.fullmatch(text) and any(word not in KNOWN_WORDS for word in _LONG_WORD.findall(text)):
+    if " " in text and _SENTENCE.fullmatch(text) and any(word not in KNOWN_WORDS for word in _LONG_WORD.findall(text)):
         return Words(plain_words(text))
     try:
         return _answer(tokenize(text))
