@@ -27,4 +27,4 @@ def names_choices(gold: Form, answer: Form) -> bool:
         return False
     word = answer.word if isinstance(answer, Value) else answer.text.upper() if isinstance(answer, Words) else ""
     letters = [item.expression.name for item in gold.items if isinstance(item, Value) and isinstance(item.expression, Variable)]
-    return len(letters) == len(gold.items) and _LETTERS.issuperset(letters) and letters == sorted(set(letters)) == list(word)
+    return 1 < len(letters) == len(gold.items) and _LETTERS.issuperset(letters) and letters == sorted(set(letters)) == list(word)
