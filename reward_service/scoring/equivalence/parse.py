@@ -79,7 +79,7 @@ def read_fully(text: str) -> Reading:
         check_text(text)
         normalized = normalize(text)
         variants = _variants(normalized)
-        forms = (_read(normalized),) if len(variants) == 1 else tuple(dict.fromkeys(map(_read, variants)))
+        forms = (_read(variants[0]),) if len(variants) == 1 else tuple(dict.fromkeys(map(_read, variants)))
     except LimitExceeded as error:
         return Reading("", "", (), error.limit)
     if "\\in" in text or "integer" in text:
@@ -96,6 +96,9 @@ _THOUSANDS = re.compile(r"(?<![\d.,\w\\}])\d{1,3}(?:,\d{3})+(?![\d,\w])")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,\w\\}] )(?<![\d.,\w\\}])[1-9]\d{0,2}(?: \d{3})+(?![\d\w]| \d)")
 
 
+_PADDED = re.compile(r"\d,0\d\d(?!\d)")  # no list has an element `000`
+
+
 def _variants(text: str) -> list[str]:
     """The text, and before it the text with its bare `1,234` and `1 234` as whole numbers; behind it what `C(5, 2)` counts."""
     chosen = counted(text)
@@ -105,6 +108,8 @@ def _variants(text: str) -> list[str]:
         return [text]
     joined = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
     joined = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), joined)
+    if joined != text and _PADDED.search(text):
+        return [joined]
     return [joined, text] if joined != text else [text]
 
 
