@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import functools
 import re
-import sys
+import struct
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
@@ -366,8 +366,7 @@ _LANGUAGES = tuple(FUNCTION_WORDS)
 def _language_of_most(words: frozenset[str]) -> str:
     """The language that has most of these function words; of several, the first in the order of the lists."""
     total = sum(map(_counters().__getitem__, words))
-    counts = memoryview(total.to_bytes(len(_LANGUAGES) * _BITS // 8, sys.byteorder)).cast("H").tolist()
-    counts = counts if sys.byteorder == "little" else counts[::-1]
+    counts = struct.unpack(f"<{len(_LANGUAGES)}H", total.to_bytes(len(_LANGUAGES) * _BITS // 8, "little"))
     return _LANGUAGES[counts.index(max(counts))]
 
 
