@@ -78,11 +78,12 @@ class CellCgroup:
         except OSError:
             return True  # somebody removed it
 
-    def limit(self, memory_bytes: int) -> None:
-        """Bound what is charged from now on to `memory_bytes` above what is in use. Raises OSError."""
+    def limit(self, memory_bytes: int) -> int:
+        """Bound what is charged from now on to `memory_bytes` above what is in use; the bound in bytes. Raises OSError."""
         with open(f"{self.path}/{self.files.usage}") as file:
-            used = int(file.read())
-        self._write(self.files.limit, str(used + memory_bytes))
+            bound = int(file.read()) + memory_bytes
+        self._write(self.files.limit, str(bound))
+        return bound
 
     def unlimit(self) -> None:
         """Take the bound away, so that the next program can be loaded. Raises OSError."""

@@ -44,6 +44,8 @@ _LOOK_S = 0.2  # how often a program that is being loaded is looked at
 _CELL_DIED = 1 << 16
 _PAGE = 4096
 _ERRORS_CHARGED_BYTES = 1_048_576  # of standard error, that do not count as the program's memory
+_NEAR_BYTES = 1_048_576  # of its bound, which is there before a program's own memory has it killed
+_MACHINES_MEMORY = "a program was killed for memory below its own bound: the machine, the container or the pod has too little"
 _STARVED_SHARE = 0.05  # of the wall time without a core, above which a stop by the wall clock says more about the machine
 
 Reply = tuple[int, int, int, float, float, float, float, int]
@@ -102,7 +104,7 @@ class CellRun:
         self._cell = cell
         self._slot = slot
         self._counters: tuple[int, ...] = ()
-        self._oom_kills = 0
+        self._oom_kills = self._bound_bytes = 0
         self._running = 0  # tests handed over whose end the supervisor has not told
         self._replies: collections.deque[tuple[Reply, Output | None]] = collections.deque()
 
@@ -152,7 +154,7 @@ class CellRun:
             raise RunnerLost("the supervisor's answer cannot be read") from broken
         if group is not None:
             uncharged = max(test.output_bytes + _size(test) for test in job.inputs)
-            group.limit(limits.memory_bytes + uncharged + _OUTPUT_SLACK_BYTES)
+            self._bound_bytes = group.limit(limits.memory_bytes + uncharged + _OUTPUT_SLACK_BYTES)
         return None if error is None else str(error)
 
     async def _loaded(self, cpu_s: float) -> bytes:
@@ -257,6 +259,8 @@ class CellRun:
             except RunnerLost:
                 if group is None or group.oom_kills() <= self._oom_kills:
                     raise
+                if int(os.pread(self._counters[0], 32, 0)) < self._bound_bytes - _NEAR_BYTES:
+                    raise RunnerLost(_MACHINES_MEMORY) from None
                 if not exact and self._running > 1:
                     raise UnclearDeath("a test's memory took the cell down") from None
                 return (index, OOM | _CELL_DIED, signal.SIGKILL, 0.0, 0.0, 0.0, 1.0, job.limits.memory_bytes), _NO_OUTPUT
@@ -266,6 +270,8 @@ class CellRun:
             raise RunnerLost("the supervisor answered for another test")
         if reply[1] & NOT_READY and not reply[1] & OOM:
             raise RunnerLost("the box could not be made")
+        if reply[1] & OOM and 0 < reply[7] < job.limits.memory_bytes:
+            raise RunnerLost(_MACHINES_MEMORY)
         return reply, output
 
     def _take_replies(self, message: bytes, descriptors: tuple[int, ...], output_bytes: int) -> None:
