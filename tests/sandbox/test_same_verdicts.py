@@ -72,9 +72,9 @@ async def verdicts(sandbox: Sandbox, job: Job) -> list[tuple[object, ...]]:
 
 
 def shown(result: RunResult) -> tuple[object, ...]:
-    """What a grade may rest on; how a program ended that was stopped at a limit depends on what saw it first."""
-    ended = (result.exit_code, result.signal) if result.status in (Status.FINISHED, Status.RUNTIME_ERROR) else ()
-    return result.index, result.status, result.stdout, *ended
+    """What a grade may rest on; how a program ended that was stopped at a limit, and what it wrote before, depends on what saw it first."""
+    whole = result.status in (Status.FINISHED, Status.RUNTIME_ERROR)
+    return result.index, result.status, *((result.stdout, result.exit_code, result.signal) if whole else ())
 
 
 @pytest.mark.parametrize("name", JOBS)
