@@ -56,12 +56,18 @@ def compare(one: Expression, other: Expression) -> tuple[Evidence, str]:
     complex_ok = any(_mentions_i(side) for side in (one, other)) or not names
     agreed = 0
     everywhere = any(map(_has_pieces, (one, other)))
+    sides = sorted((one, other), key=_size)
     for index in range(_POINTS + _FAR_POINTS if names else 1):
         if index >= _POINTS and agreed >= _FEWEST_POINTS and not everywhere:
             break
         far = min(Fraction(_FARTHEST), 3 * _largest(one, other)) if index >= _POINTS else Fraction(1)
         values = {name: _coordinate(number, name, index, far) for number, name in enumerate(names)}
-        left, right = (_value_or_none(side, values, complex_ok) for side in (one, other))
+        found: dict[int, Numeral] = {}
+        for side in sides:  # where the shorter has no value, the longer needs none
+            found[id(side)] = _value_or_none(side, values, complex_ok)
+            if found[id(side)] is None:
+                break
+        left, right = found.get(id(one)), found.get(id(other))
         if left is None or right is None:
             continue
         if not complex_ok and (_context().im(left) or _context().im(right)):
@@ -75,6 +81,16 @@ def compare(one: Expression, other: Expression) -> tuple[Evidence, str]:
             return Evidence.REFUTED, _witness(names, values, left, right)
         agreed += 1
     return (Evidence.AGREES if agreed >= (_FEWEST_POINTS if names else 1) else Evidence.UNKNOWN), ""
+
+
+def _size(expression: Expression) -> int:
+    """How many parts it has."""
+    match expression:
+        case Apply(_, parts) | Sum(parts) | Product(parts):
+            return 1 + sum(map(_size, parts))
+        case Power(base, exponent):
+            return 1 + _size(base) + _size(exponent)
+    return 1
 
 
 def _has_pieces(expression: Expression) -> bool:
