@@ -5,11 +5,10 @@ from __future__ import annotations
 import signal
 from dataclasses import replace
 
-from sandbox.interface import Job, RunnerLost, RunResult, Status
+from sandbox.interface import Job, RunnerLost, RunResult, Status, starved
 
 KILLS_DOUBTED = 2  # inputs of one program whose SIGKILL is not believed at once: programs can do that to themselves, so can others to them
 PATIENCE = 4  # times the net of the wall clock that a program gets which lacked a core: then it had a tenth of one and was too slow
-STARVED_SHARE = 0.05  # of the wall time without a core, from which on a stop by the wall clock says more about the machine
 
 
 class Doubts:
@@ -28,7 +27,7 @@ class Doubts:
         if _killed(result) and result.index not in self._killed and len(self._killed) < KILLS_DOUBTED:
             self._killed.add(result.index)
             raise RunnerLost("a program was killed, by itself or by somebody else")
-        if not self._patient and _starved(result, job):
+        if not self._patient and starved(result, job.limits):
             self._patient = True
             raise RunnerLost("a program had no core for too long")
 
@@ -40,9 +39,3 @@ class Doubts:
 def _killed(result: RunResult) -> bool:
     """Whether a program ended by a SIGKILL that no limit of its own explains."""
     return result.status is Status.RUNTIME_ERROR and result.signal == signal.SIGKILL
-
-
-def _starved(result: RunResult, job: Job) -> bool:
-    """Whether the wall clock stopped a program that lacked a core, and not one that slept."""
-    late = result.status is Status.TIME_LIMIT_EXCEEDED and result.wall_s >= job.limits.net_s
-    return late and result.waited_s >= STARVED_SHARE * result.wall_s

@@ -132,6 +132,15 @@ class RunResult:
     waited_s: float = 0.0
 
 
+_STARVED_SHARE = 0.05  # of the wall time without a core, from which on a stop by the wall clock says more about the machine
+
+
+def starved(result: RunResult, limits: Limits) -> bool:
+    """Whether the wall clock stopped a program that lacked a core, and not one that slept."""
+    late = result.status is Status.TIME_LIMIT_EXCEEDED and result.wall_s >= limits.net_s
+    return late and result.waited_s >= _STARVED_SHARE * result.wall_s
+
+
 class Session(Protocol):
     """A running program whose standard input and output are one stream to us."""
 

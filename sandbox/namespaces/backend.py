@@ -14,13 +14,13 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from sandbox import languages
-from sandbox.interface import Job, RunnerLost, RunResult, SandboxUnavailable, Status, TestInput
+from sandbox.interface import Job, RunnerLost, RunResult, SandboxUnavailable, Status, TestInput, starved
 from sandbox.namespaces import launch, mounts, system
 from sandbox.namespaces.cgroups import Cgroups
 from sandbox.namespaces.compiler import CppCompiler
 from sandbox.namespaces.conversation import Conversation
 from sandbox.namespaces.process import Zygote, ZygoteConfig
-from sandbox.namespaces.run import BATCH, DIAGNOSTIC_BYTES, Binary, CellRun, Slot, UnclearDeath, starved
+from sandbox.namespaces.run import BATCH, DIAGNOSTIC_BYTES, Binary, CellRun, Slot, UnclearDeath
 
 _PRELOAD = ("random", "collections", "math", "itertools", "functools", "heapq", "bisect", "re", "string", "typing", "operator")
 
@@ -222,7 +222,7 @@ class NamespacesSandbox:
                 return
             async with contextlib.aclosing(self._run_tests(job, program, slot)) as results:
                 async for result in results:
-                    if result.status is Status.TIME_LIMIT_EXCEEDED and starved(result, job.limits):
+                    if starved(result, job.limits):
                         result = await self._again_alone(job, program, result)
                     yield result
         finally:

@@ -67,8 +67,7 @@ class CellCgroup:
 
     def admit(self, pid: int) -> None:
         """Move a process in where it cannot do so itself (`doors`). Raises OSError where it is gone."""
-        if self.files.version != 1:
-            self._write("cgroup.procs", str(pid))
+        self._write("cgroup.procs", str(pid))
 
     def is_empty(self) -> bool:
         """Whether no process is in it."""
@@ -285,7 +284,8 @@ def _try(group: CellCgroup) -> None:
     with group.doors() as doors:
         command = ["/bin/sh", "-c", _ENTER, "sh", *map(str, doors)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=doors) as process:
-            group.admit(process.pid)
+            if not doors:
+                group.admit(process.pid)
     if process.returncode:
         raise PermissionError("a process of ours may not move itself in")
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from sandbox import languages
-from sandbox.interface import Job, Limits, RunnerLost, RunResult, Status, TestInput
+from sandbox.interface import Job, Limits, RunnerLost, RunResult, Status, TestInput, starved
 from sandbox.namespaces import launch
 from sandbox.namespaces.binaries import BinaryStore
 from sandbox.namespaces.process import Zygote
-from sandbox.namespaces.run import DIAGNOSTIC_BYTES, Binary, CellRun, Slot, starved
+from sandbox.namespaces.run import DIAGNOSTIC_BYTES, Binary, CellRun, Slot
 
 COMPILE_MEMORY_BYTES = 1_073_741_824
 COMPILE_DISK_BYTES = 268_435_456
@@ -150,7 +150,7 @@ class CppCompiler:
     async def _compile(self, key: str, command: tuple[str, ...], job: Job, slot: Slot) -> Binary | RunResult:
         self.compiled += 1
         result = await self._in_box(command, job.source, job.limits.compile_s, BINARY_BYTES, slot, job.files)
-        if result.status is Status.TIME_LIMIT_EXCEEDED and starved(result, Limits(cpu_s=job.limits.compile_s)):
+        if starved(result, Limits(cpu_s=job.limits.compile_s)):
             # The wall clock stopped a compiler that lacked a core: once more, and patiently.
             result = await self._in_box(command, job.source, job.limits.compile_s, BINARY_BYTES, slot, job.files, patience=4)
         if result.status is not Status.FINISHED:

@@ -228,7 +228,7 @@ class Zygote:
                 with group.doors() if group is not None else contextlib.nullcontext(()) as doors:
                     self._channel.send(b"%d %d" % (number, len(doors)), [theirs.fileno(), *doors])
             await channel.receive(_START_S)
-            if group is not None:
+            if group is not None and not doors:
                 await asyncio.to_thread(group.admit, channel.peer_pid)
             return Cell(self, channel, ended, group)
         except BaseException as error:

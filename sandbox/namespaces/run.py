@@ -46,7 +46,6 @@ _PAGE = 4096
 _ERRORS_CHARGED_BYTES = 1_048_576  # of standard error, that do not count as the program's memory
 _NEAR_BYTES = 1_048_576  # of its bound, which is there before a program's own memory has it killed
 _MACHINES_MEMORY = "a program was killed for memory below its own bound: the machine, the container or the pod has too little"
-_STARVED_SHARE = 0.05  # of the wall time without a core, above which a stop by the wall clock says more about the machine
 
 Reply = tuple[int, int, int, float, float, float, float, int]
 
@@ -181,7 +180,7 @@ class CellRun:
         try:
             while at < len(job.inputs) or waiting:
                 while at < len(job.inputs) and len(waiting) < _AHEAD:
-                    count = min(batch, self._fitting(job, at, batch)) if waiting else 1
+                    count = _fitting(job.inputs[at : at + batch]) if waiting else 1
                     waiting.extend(self._submit(job, at, count))
                     at += count
                 test = job.inputs[waiting[0].number]
@@ -195,21 +194,10 @@ class CellRun:
             for running in waiting:
                 running.close()
 
-    def _fitting(self, job: Job, first: int, most: int) -> int:
-        """How many tests from `first` on go into one message; at least one."""
-        size, at = 0, first
-        while at < min(first + most, len(job.inputs)):
-            test = job.inputs[at]
-            size += REQUEST.size + len(test.stdin)
-            if test.files or len(test.stdin) > INPUT_BYTES or size > REQUESTS_BYTES:
-                break
-            at += 1
-        return max(1, at - first)
-
     def _submit(self, job: Job, first: int, count: int) -> list[_Running]:
         """Hand over `count` tests from `first` on, in one message. Raises RunnerLost."""
         tests = job.inputs[first : first + count]
-        if not tests[0].files and len(tests[0].stdin) <= INPUT_BYTES:
+        if _travels_in_message(tests[0]):
             parts: list[bytes] = []
             for index, test in enumerate(tests, first):
                 parts += (_request(job, index, len(test.stdin)), test.stdin)
@@ -306,6 +294,20 @@ class CellRun:
             await self._cell.gone()
 
 
+def _travels_in_message(test: TestInput) -> bool:
+    return not test.files and len(test.stdin) <= INPUT_BYTES
+
+
+def _fitting(tests: tuple[TestInput, ...]) -> int:
+    """How many of these go into one message, from the first on; at least one."""
+    size = 0
+    for count, test in enumerate(tests):
+        size += REQUEST.size + len(test.stdin)
+        if not _travels_in_message(test) or size > REQUESTS_BYTES:
+            return max(1, count)
+    return len(tests)
+
+
 def _request(job: Job, index: int, input_bytes: int) -> bytes:
     limits = job.limits
     bounds = (limits.memory_bytes, job.inputs[index].output_bytes, limits.processes, limits.disk_bytes, limits.disk_inodes)
@@ -357,11 +359,6 @@ def _status(
     if b"MemoryError" in stderr or b"std::bad_alloc" in stderr:
         return Status.MEMORY_LIMIT_EXCEEDED
     return Status.RUNTIME_ERROR
-
-
-def starved(result: RunResult, limits: Limits) -> bool:
-    """Whether the wall clock stopped a program that lacked a core, and not one that slept."""
-    return result.wall_s >= limits.net_s and result.waited_s >= _STARVED_SHARE * result.wall_s
 
 
 def memory_file(data: bytes) -> int:

@@ -56,20 +56,18 @@ def compare(one: Expression, other: Expression) -> tuple[Evidence, str]:
     complex_ok = any(_mentions_i(side) for side in (one, other)) or not names
     agreed = 0
     everywhere = any(map(_has_pieces, (one, other)))
-    sides = sorted((one, other), key=_size)
+    in_order = _size(one) <= _size(other)
+    first, second = (one, other) if in_order else (other, one)
     for index in range(_POINTS + _FAR_POINTS if names else 1):
         if index >= _POINTS and agreed >= _FEWEST_POINTS and not everywhere:
             break
         far = min(Fraction(_FARTHEST), 3 * _largest(one, other)) if index >= _POINTS else Fraction(1)
         values = {name: _coordinate(number, name, index, far) for number, name in enumerate(names)}
-        found: dict[int, Numeral] = {}
-        for side in sides:  # where the shorter has no value, the longer needs none
-            found[id(side)] = _value_or_none(side, values, complex_ok)
-            if found[id(side)] is None:
-                break
-        left, right = found.get(id(one)), found.get(id(other))
-        if left is None or right is None:
+        value = _value_or_none(first, values, complex_ok)
+        its_twin = None if value is None else _value_or_none(second, values, complex_ok)  # the longer needs none where the shorter has none
+        if value is None or its_twin is None:
             continue
+        left, right = (value, its_twin) if in_order else (its_twin, value)
         if not complex_ok and (_context().im(left) or _context().im(right)):
             continue  # outside the domain in which such answers are meant
         scale = max(abs(left), abs(right))
