@@ -23,6 +23,16 @@ from sandbox.remote import parse_address, runners
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / ".runtime" / "python"
+# Takes its supervisor down with its memory where its input says so.
+BOMB = """
+import os, time
+if input() == 'bomb':
+    while True:
+        if os.fork() == 0:
+            b = bytearray(8 << 20)
+            time.sleep(5)
+print('ok')
+"""
 
 
 @contextlib.contextmanager

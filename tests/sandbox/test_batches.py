@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sandbox.interface import Job, Limits, RunResult, Status, TestInput
 from sandbox.namespaces.backend import NamespacesSandbox
 from sandbox.namespaces.wire import INPUT_BYTES, REPLIES_BYTES, REQUESTS_BYTES, STDERR_BYTES, STDOUT_BYTES
+from tests.sandbox.runners import BOMB
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.isolation]
 
@@ -72,20 +73,9 @@ async def test_a_stop_in_the_middle_is_that_tests_own(any_loop: NamespacesSandbo
     assert [result.stdout for result in results if result.status is Status.FINISHED] == [b"1\n", b"2\n", b"3\n", b"5\n", b"7\n", b"8\n"]
 
 
-MEMORY = """
-import os, time
-if input() == 'bomb':
-    while True:
-        if os.fork() == 0:
-            b = bytearray(8 << 20)
-            time.sleep(5)
-print('ok')
-"""
-
-
 @pytest.mark.parametrize("place", range(5))
 async def test_memory_that_takes_the_supervisor_down_is_that_tests_own(sandbox: NamespacesSandbox, place: int) -> None:
     inputs = tuple(TestInput(b"bomb" if number == place else b"x") for number in range(5))
-    results = await run(sandbox, Job("python", MEMORY, inputs, Limits(cpu_s=3, memory_bytes=64 << 20)))
+    results = await run(sandbox, Job("python", BOMB, inputs, Limits(cpu_s=3, memory_bytes=64 << 20)))
     statuses: Callable[[int], Status] = lambda number: Status.MEMORY_LIMIT_EXCEEDED if number == place else Status.FINISHED  # noqa: E731
     assert [(result.index, result.status) for result in results] == [(number, statuses(number)) for number in range(5)]

@@ -16,6 +16,7 @@ import pytest
 from sandbox.interface import Job, Limits, RunnerLost, Status, TestInput
 from sandbox.namespaces import cgroups
 from sandbox.namespaces.backend import NamespacesConfig, NamespacesSandbox
+from tests.sandbox.runners import BOMB
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.isolation]
 
@@ -23,15 +24,6 @@ SLEEP = "import time\nprint('x', flush=True)\ntime.sleep(30)"
 ECHO = "print(input())"
 
 
-BOMB = """
-import os, time
-if input() == 'bomb':
-    while True:
-        if os.fork() == 0:
-            b = bytearray(8 << 20)
-            time.sleep(5)
-print('ok')
-"""
 SURVIVOR = """
 import os, time
 os.fork()

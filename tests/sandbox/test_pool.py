@@ -71,17 +71,23 @@ async def who(pool: Pool, language: str) -> str:
         return "".join([result.stdout.decode() async for result in results])
 
 
-async def test_a_job_waits_for_a_runner_of_its_language_and_not_for_any() -> None:
-    """A runner whose self-test was disturbed runs one language less; while it is alone, jobs of the other are not refused."""
+async def half_left(patience_s: float) -> tuple[Places, Pool]:
+    """A pool of a runner of C++ alone, after one of both languages died."""
     places = Places()
     places.add("whole", "python", "cpp")
-    pool = Pool(places, patience_s=20)
+    pool = Pool(places, patience_s=patience_s)
     await pool.start()
     places.add("half", "cpp")
     del places.wanted["whole"]
     places.living["whole"].ended.set_result("killed")
     while "half" not in places.living or "whole" in pool._places:
         await asyncio.sleep(0.01)
+    return places, pool
+
+
+async def test_a_job_waits_for_a_runner_of_its_language_and_not_for_any() -> None:
+    """A runner whose self-test was disturbed runs one language less; while it is alone, jobs of the other are not refused."""
+    places, pool = await half_left(patience_s=20)
     assert await who(pool, "cpp") == "half"
     assert pool.languages == {"python", "cpp"}
     waiting = asyncio.create_task(who(pool, "python"))
@@ -93,15 +99,7 @@ async def test_a_job_waits_for_a_runner_of_its_language_and_not_for_any() -> Non
 
 
 async def test_a_language_that_has_long_not_run_is_refused() -> None:
-    places = Places()
-    places.add("whole", "python", "cpp")
-    pool = Pool(places, patience_s=0.3)
-    await pool.start()
-    places.add("half", "cpp")
-    del places.wanted["whole"]
-    places.living["whole"].ended.set_result("killed")
-    while "half" not in places.living or "whole" in pool._places:
-        await asyncio.sleep(0.01)
+    _, pool = await half_left(patience_s=0.3)
     with pytest.raises(SandboxUnavailable, match="python does not run here"):
         await who(pool, "python")  # whoever waits is told, and so is whoever comes later
     while "python" in pool.languages:
