@@ -20,7 +20,7 @@ from reward_service.effects import Task, Workers
 from reward_service.errors import DeadlineExceeded, JobKilled, NotScored
 from reward_service.turns import Share, Turns
 from reward_service.worker_batches import run_many
-from reward_service.worker_main import decoder, encode
+from reward_service.worker_main import decoder, encode, name_of
 
 ALONE: Final = object()  # instead of a result: the item is to be done alone
 SMALL_UNITS = 1.25  # of `costs.units_of`: one answer, and a quarter of 4,096 characters in all
@@ -129,7 +129,7 @@ class Gatherer:
             _settle(item, ALONE)
 
     async def _run_many(self, batch: list[_Item]) -> None:
-        calls = [(_name_of(item.task), [encode(argument) for argument in item.args]) for item in batch]
+        calls = [(name_of(item.task.function), [encode(argument) for argument in item.args]) for item in batch]
         task = Task(run_many, list[msgspec.Raw], max(item.task.cpu_s for item in batch))
         try:
             found = await self._workers.run(task, calls)
@@ -160,7 +160,3 @@ def _settle(item: _Item, result: object) -> None:
 def _expire(future: asyncio.Future[object]) -> None:
     if not future.done():
         future.set_exception(DeadlineExceeded("not started before the deadline"))
-
-
-def _name_of(task: Task[Any]) -> str:
-    return f"{task.function.__module__}:{task.function.__qualname__}"

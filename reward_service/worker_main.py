@@ -135,6 +135,14 @@ def _field_reader(hint: Any) -> Callable[[Any], Any]:
     return functools.partial(msgspec.convert, type=hint)
 
 
+def name_of(function: Callable[..., object]) -> str:
+    """What `resolve` is given. Raises TypeError where it could not be found again."""
+    name = f"{function.__module__}:{function.__qualname__}"
+    if "." in function.__qualname__:
+        raise TypeError(f"{name} is not a module-level function")
+    return name
+
+
 @functools.lru_cache(maxsize=256)
 def resolve(name: str, prefixes: tuple[str, ...]) -> tuple[Callable[..., object], tuple[Callable[[msgspec.Raw], Any], ...]]:
     """The function, and a decoder for each of its parameters, read from its annotations.

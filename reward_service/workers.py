@@ -20,7 +20,7 @@ import itertools
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ import msgspec
 
 from reward_service.effects import Task
 from reward_service.errors import Cancelled, JobKilled, WorkerLost
-from reward_service.worker_main import Reply, Setup, decoder, encode
+from reward_service.worker_main import Reply, Setup, decoder, encode, name_of
 from reward_service.worker_process import Job, Worker, WorkerDied
 
 R = TypeVar("R")
@@ -138,7 +138,7 @@ class WorkerPool:
             raise Cancelled("the workers are not running")
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         result: Any = task.result
-        job = Job(_name_of(task.function), encode(args), task.cpu_s, decoder(result), future)
+        job = Job(name_of(task.function), encode(args), task.cpu_s, decoder(result), future)
         self._queue.append(job)
         self._dispatch()
         return await future
@@ -332,10 +332,3 @@ class WorkerPool:
 def _fail(job: Job, error: Exception) -> None:
     if not job.future.done():
         job.future.set_exception(error)
-
-
-def _name_of(function: Callable[..., object]) -> str:
-    name = f"{function.__module__}:{function.__qualname__}"
-    if "." in function.__qualname__:
-        raise TypeError(f"{name} is not a module-level function")
-    return name
