@@ -64,7 +64,7 @@ def _beyond_sums(gold: Expression, answer: Expression) -> Finding:
     if constant and not all(map(numeric.has_value, (gold, answer))):
         return Finding(False, "no_value")
     zero = second_opinion.simplifies_to_zero(gold, answer)
-    return Finding(zero is True or (agrees and zero is None), "sympy" if zero is not None else "numeric")
+    return Finding(zero is True, "sympy" if zero is not None else "numeric")
 
 
 def _by_algebra(gold: Expression, answer: Expression) -> Finding | None:

@@ -30,6 +30,9 @@ MAX_KEY_CHARS = 2_000  # of the name of a generator
 MAX_KRONECKER_BITS = 100_000  # of the value of a polynomial in which its coefficients stand side by side
 MAX_SEPARATION_DIGITS = 3_000  # at which two algebraic numbers are compared for a proof
 MAX_FLOAT_DIGITS = 5_000  # before the point, of a constant that is compared to its last place
+MAX_GAMMA_DIGITS = 300  # of factorials between whole numbers: at a thousand their first value takes seconds
+MAX_SYMPY_EXPONENT = 2_000  # numbers in exponents that SymPy is shown: it works powers out
+MAX_SYMPY_FACTORIAL = 30  # numbers in arguments of factorials and binomials that SymPy is shown: it multiplies them out
 MAX_FLOAT_EXPONENT = 100_000  # decimal exponent of a number in the numeric stage
 
 _OPENING, _CLOSING = "([{", ")]}"

@@ -16,7 +16,7 @@ from typing import Any
 from mpmath.ctx_mp import MPContext  # type: ignore[import-untyped]
 
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
-from reward_service.scoring.equivalence.limits import MAX_FACTORIAL, MAX_FLOAT_DIGITS, MAX_FLOAT_EXPONENT
+from reward_service.scoring.equivalence.limits import MAX_FACTORIAL, MAX_FLOAT_DIGITS, MAX_FLOAT_EXPONENT, MAX_GAMMA_DIGITS
 
 DIGITS = 60
 AGREEING_DIGITS = 40  # the bound of a confirmation: two values differ by less than 1e-40 of their size, or the answer is refuted
@@ -333,8 +333,9 @@ def _apply(name: str, arguments: list[Numeral]) -> Numeral:
         return {"floor": context.floor, "ceiling": context.ceil, "sgn": context.sign}[name](first)
     if name in ("max", "min"):
         return max(arguments) if name == "max" else min(arguments)
-    if name == "factorial" and abs(first) <= MAX_FACTORIAL:
-        return context.factorial(first)
-    if name == "binomial" and all(abs(argument) <= MAX_FACTORIAL for argument in arguments):
-        return context.binomial(*arguments)
+    if name in ("factorial", "binomial"):
+        between = not all(map(context.isint, arguments))
+        if any(abs(argument) > MAX_FACTORIAL for argument in arguments) or (between and context.dps > MAX_GAMMA_DIGITS):
+            raise NoValue
+        return context.factorial(first) if name == "factorial" else context.binomial(*arguments)
     raise NoValue

@@ -26,7 +26,7 @@ from fractions import Fraction
 from typing import Any
 
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
-from reward_service.scoring.equivalence.limits import MAX_CHARS_BEYOND, MAX_SIGNS_BEYOND
+from reward_service.scoring.equivalence.limits import MAX_CHARS_BEYOND, MAX_SIGNS_BEYOND, MAX_SYMPY_EXPONENT, MAX_SYMPY_FACTORIAL
 
 _COMMANDS = frozenset(
     "frac sqrt int sum prod lim infty pi to rightarrow sin cos tan cot sec csc ln log exp cdot times left right theta alpha beta lambda mu "
@@ -119,9 +119,27 @@ def _to_sympy(expression: Expression) -> Any:
             root = sympy.Pow(sympy.Rational(-base.numerator, base.denominator), sympy.Rational(exponent.numerator, exponent.denominator))
             return -root if exponent.numerator % 2 else root
         case Power(base_tree, exponent_tree):
-            return sympy.Pow(_to_sympy(base_tree), _to_sympy(exponent_tree))
+            return sympy.Pow(_to_sympy(base_tree), _bounded(_to_sympy(exponent_tree), MAX_SYMPY_EXPONENT))
+        case Apply("factorial" | "binomial" as name, arguments):
+            parts = [_bounded(_to_sympy(argument), MAX_SYMPY_FACTORIAL) for argument in arguments]
+            if not all(part.is_Integer or part.free_symbols for part in parts):
+                raise ValueError("the gamma function between whole numbers")  # minutes
+            return _function(name)(*parts)
         case Apply(name, arguments):
             return _function(name)(*map(_to_sympy, arguments))
+
+
+def _bounded(tree: Any, limit: int) -> Any:
+    """The tree, if none of its numbers is beyond the limit.
+
+    Raises:
+        ValueError: one is.
+    """
+    import sympy
+
+    if any(max(abs(number.p), number.q) > limit for number in tree.atoms(sympy.Rational)) or (tree.is_number and not abs(tree.evalf()) <= limit):
+        raise ValueError("a number too big to be worked with")
+    return tree
 
 
 def _function(name: str) -> Any:
