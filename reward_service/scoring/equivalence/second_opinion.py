@@ -91,6 +91,8 @@ def simplifies_to_zero(one: Expression, other: Expression) -> bool | None:
             difference = _to_sympy(one) - _to_sympy(other)
             if difference.is_zero is not None and not difference.free_symbols:
                 return bool(difference.is_zero)
+            if difference.has(sympy.log):
+                _bounded(difference, MAX_SYMPY_EXPONENT)  # what stands before a logarithm becomes a power within it
             denested = sympy.sqrtdenest(difference)
             return True if denested.is_zero or sympy.simplify(denested).is_zero else None
         except _SYMPY_ERRORS:
@@ -137,7 +139,8 @@ def _bounded(tree: Any, limit: int) -> Any:
     """
     import sympy
 
-    if any(max(abs(number.p), number.q) > limit for number in tree.atoms(sympy.Rational)) or (tree.is_number and not abs(tree.evalf()) <= limit):
+    numbers = tree.atoms(sympy.Rational)
+    if any(max(abs(number.p), number.q) > limit for number in numbers) or (tree.is_number and not abs(tree.evalf()) <= limit):
         raise ValueError("a number too big to be worked with")
     return tree
 
