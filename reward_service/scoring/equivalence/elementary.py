@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 from reward_service.scoring.equivalence.forms import Expression, Number, Power, Product, Sum
-from reward_service.scoring.equivalence.limits import MAX_FACTORIAL, LimitExceeded, check_count
+from reward_service.scoring.equivalence.limits import MAX_WHOLE_FACTORIAL, LimitExceeded, check_count
 
 _TWELFTHS = 12
 
@@ -81,10 +81,10 @@ def known_value(name: str, values: list[Fraction]) -> Fraction | None:
 
 def _known_whole(name: str, values: list[int]) -> Fraction | None:
     if name == "factorial" and values[0] >= 0:
-        check_count(values[0], MAX_FACTORIAL, "max_factorial")
+        check_count(values[0], MAX_WHOLE_FACTORIAL, "max_factorial")
         return Fraction(math.factorial(values[0]))
     if name == "binomial" and 0 <= values[1] <= values[0]:
-        check_count(values[0], MAX_FACTORIAL, "max_factorial")
+        check_count(values[0], MAX_WHOLE_FACTORIAL, "max_factorial")
         return Fraction(math.comb(values[0], values[1]))
     if name in ("gcd", "lcm"):
         return Fraction(math.gcd(*values) if name == "gcd" else math.lcm(*values))

@@ -21,6 +21,7 @@ from reward_service.scoring.equivalence.limits import (
     MAX_KEY_CHARS,
     MAX_POWER_BITS,
     MAX_PRODUCTS,
+    WORK_PER_PRODUCT,
     LimitExceeded,
     check_count,
 )
@@ -217,9 +218,9 @@ class _Algebra:
 
     def _whole_power(self, base: Quotient, power: int) -> Quotient:
         top, bottom = base
+        if power <= 0 and not top:
+            raise ZeroDivisionError  # `0^0` has no value either
         if power < 0:
-            if not top:
-                raise ZeroDivisionError
             top, bottom, power = bottom, top, -power
         return self._repeated(top, power), self._repeated(bottom, power)
 
@@ -262,6 +263,9 @@ class _Algebra:
     def _applied(self, name: str, arguments: list[Quotient]) -> Quotient:
         values = [value for value in map(_rational, arguments) if value is not None]
         if len(values) == len(arguments):
+            if name in ("factorial", "binomial"):
+                self._products += abs(int(values[0])) // WORK_PER_PRODUCT
+                check_count(self._products, MAX_PRODUCTS, "max_products")
             known = known_value(name, values)
             if known is not None:
                 return _constant(known), _constant(1)
@@ -345,7 +349,8 @@ def _shortened(text: str) -> str:
 
 
 def _text(polynomial: Polynomial, scale: Scalar) -> str:
-    return "+".join(f"{Fraction(value) / scale}*{monomial}" for monomial, value in sorted(polynomial.items()))
+    scaled = ((Fraction(value) / scale, monomial) for monomial, value in sorted(polynomial.items()))
+    return "+".join(f"{value.numerator:x}/{value.denominator:x}*{monomial}" for value, monomial in scaled)
 
 
 def _constant(value: Scalar) -> Polynomial:

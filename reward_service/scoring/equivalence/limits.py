@@ -21,8 +21,11 @@ MAX_SIGNS_BEYOND = 3  # integrals, sums and limits in one answer: the reader for
 MAX_CHARS_BEYOND = 500
 
 MAX_POWER_BITS = 40_000  # size of an exact integer power's result
+MAX_FACTORED_BITS = 5_000  # of a number that is taken apart into primes, under a root or in a logarithm
 MAX_TOWER = 3  # powers in exponents of one another, of what SymPy is asked about
-MAX_FACTORIAL = 300  # exact factorials and binomials
+MAX_FACTORIAL = 300  # factorials and binomials in the numeric stage
+MAX_WHOLE_FACTORIAL = 3_000  # exact factorials and binomials of whole numbers
+WORK_PER_PRODUCT = 10  # by how much a factorial's argument counts as one multiplication of terms
 MAX_EXPONENT = 64  # of a sum with several terms, when it is multiplied out
 MAX_PRODUCTS = 3_000  # of terms with terms, in one comparison
 MAX_FACTORS = 300  # of one product, when it is multiplied out

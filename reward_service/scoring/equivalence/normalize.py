@@ -49,6 +49,7 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
     for needles, pattern, replacement in (
         (("\\left", "\\right"), r"\\(?:left|right)\s*\.", ""),
         (("\\",), r"\\(?:left|right|middle|bigg?[lrm]?|Bigg?[lrm]?|" + _PHANTOM_SIZES + r")(?![A-Za-z])", ""),
+        (("phantom",), r"\\[hv]?phantom\s*\{[^{}]*\}", " "),
         (("olor",), r"\\(?:text)?color\s*\{[^{}]*\}", ""),
         (("\\rm ", "\\bf ", "\\it ", "\\sf ", "\\tt "), r"\{\s*\\(?:rm|bf|it|sf|tt) ([^{}]*)\}", r"\\text{\1}"),
         (("\\rm", "\\bf", "\\it", "\\bo"), r"\\(?:rm|bf|it|boldmath)(?![A-Za-z])", ""),
@@ -61,8 +62,8 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("\\math", "\\bold"), r"\\(?:mathbf|boldsymbol)\s*\{\s*R\s*\}(?=\s*(?:$|\\setminus|\\backslash|-))", r"\\mathbb{R}"),
         (("\\Bbb",), r"\\Bbb(?![A-Za-z])", r"\\mathbb"),
         (
-            ("\\math", "\\bold", "\\bm", "\\pmb", "\\ensure", "\\under", "\\phantom", "\\smash", "\\unit"),
-            r"\\(?:mathbf|boldsymbol|bm|mathit|pmb|mathsf|mathtt|mathcal|ensuremath|underline|phantom|smash)(?![A-Za-z])\s*(?=\{)",
+            ("\\math", "\\bold", "\\bm", "\\pmb", "\\ensure", "\\under", "\\smash", "\\unit"),
+            r"\\(?:mathbf|boldsymbol|bm|mathit|pmb|mathsf|mathtt|mathcal|ensuremath|underline|smash)(?![A-Za-z])\s*(?=\{)",
             "",
         ),
         (("\\math",), r"\\math(?:bin|rel|ord|open|close|punct)\s*\{([^{}]*)\}", r" \1 "),
@@ -79,7 +80,7 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("\\", "~"), r"(?<=\d)(?:\\[ ,;:]|~)(?=\d{3}(?!\d))", ""),
         (("\\!",), r"\\!", ""),
         (("quad",), r"(?<=\))\s*\\q?quad\s*(?=\()", ", "),
-        (("\\", "~"), r"\\(?:[ ,;:>/]|quad(?![A-Za-z])|qquad(?![A-Za-z])|hspace\{[^{}]*\})|~", " "),
+        (("\\", "~"), r"\\(?:[ ,;:>/]|quad(?![A-Za-z])|qquad(?![A-Za-z])|mathstrut(?![A-Za-z])|[hv]space\*?\{[^{}]*\})|~", " "),
         (("\\$", "\\textdollar"), r"\\text\s*\{\s*\\\$\s*\}", r"\\$"),
         (("\\$", "\\textdollar"), r"\\(?:\$|textdollar(?![A-Za-z]))", r"\\dollar "),
         (("\\cent",), r"\\cents?(?![A-Za-z])", r"\\text{cent}"),

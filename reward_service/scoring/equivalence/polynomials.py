@@ -208,7 +208,7 @@ def _power(base: tuple[int, int], exponent: Fraction) -> tuple[int, int]:
     top, bottom = base
     if exponent < 0:
         top, bottom = bottom, top
-    if not bottom:
+    if not bottom or (not top and exponent == 0):
         raise _NoPolynomial
     power = abs(exponent.numerator)
     return (top, bottom) if power == 1 else (top**power, bottom**power)

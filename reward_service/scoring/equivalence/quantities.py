@@ -38,6 +38,8 @@ def read_quantity(tokens: Sequence[Token]) -> Form:
 def _unit_after(tokens: Sequence[Token]) -> tuple[Sequence[Token], str]:
     end = len(tokens)
     if end > 1 and tokens[-1] == ("op", "%"):
+        if tokens[-2] == tokens[-1]:
+            raise NotMath("a percentage of a percentage")
         return tokens[:-1], "%"
     if end > 2 and tokens[-2:] == [("op", "^"), ("command", "circ")] and not any(token.kind == "function" for token in tokens):
         return tokens[:-2], "degree"

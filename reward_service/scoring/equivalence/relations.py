@@ -191,7 +191,7 @@ def _is_finite_set(form: Form) -> bool:
 
 
 def _both_name_a_function(gold: Relation, answer: Relation) -> bool:
-    """`f(x) = ...` and `y = ...`, or `P(t) = ...` and `P = ...`."""
+    """`f(x) = ...` or `f^{-1}(x) = ...` and `y = ...`, or `P(t) = ...` and `P = ...`."""
     names = [relation.sides[0] for relation in (gold, answer)]
     if gold.operators != ("=",) or answer.operators != ("=",):
         return False
@@ -200,6 +200,8 @@ def _both_name_a_function(gold: Relation, answer: Relation) -> bool:
         match plain, called:
             case Variable("y"), Product((Variable(function), Variable("x"))):
                 return function in _FUNCTION_NAMES
+            case Variable("y"), Product((Power(Variable(function), exponent), Variable("x"))):
+                return function in _FUNCTION_NAMES and exponent == _MINUS_FIRST
             case Variable(name), Product((Variable(function), Variable())):
                 return name == function
     return False
