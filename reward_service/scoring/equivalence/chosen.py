@@ -14,9 +14,10 @@ _SAYS_MORE = re.compile(
 
 
 def names_choice(letter: str, words: str) -> bool:
-    """Whether the words (casefolded) are this letter with one text behind it, and say nothing of another choice."""
+    """Whether the words are this letter with one text behind it, and say nothing of another choice."""
     if letter not in _LETTERS:
         return False
+    words = words.casefold()
     found = _LETTER_AND_TEXT.fullmatch(words)
     return found is not None and (found[1] or found[2]) == letter.casefold() and not _SAYS_MORE.search(found[3])
 

@@ -53,6 +53,7 @@ from reward_service.scoring.equivalence.relations import (
     is_named_list,
     is_quantity_name,
     named_values,
+    says_a_quantity,
     same_relations,
     without_approximations,
 )
@@ -162,7 +163,7 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
     wordy = any(isinstance(form, Words) for form in (*gold.forms, *answer.forms))
     if wordy and gold.words == answer.words and any(char.isalnum() for char in answer.words):
         return Finding(True, "words")
-    if names_choice(gold.text, answer.words):
+    if names_choice(gold.text, answer.words) or names_choice(answer.text, gold.words):
         return Finding(True, "letter_of_choice")
     if in_force().base_suffix == "optional" and any(isinstance(form, Based) and form.digits == answer.text.lower() for form in gold.forms):
         return Finding(True, "base_omitted")
@@ -310,9 +311,10 @@ def _relation_against(gold: Relation, answer: Form) -> Finding:
     assigned = assignment(gold) or assignment(backwards(gold))
     if in_force().assignments == "required":
         return Finding(False, "assignment_missing")
-    if assigned is None or not (assigned.single_name or isinstance(gold.sides[0], Words)):
+    named = assigned is not None and (assigned.single_name or isinstance(gold.sides[0], Words))
+    if not named and not says_a_quantity(gold):
         return Finding(False, "relation_is_no_value")
-    return _same(assigned.values[-1], answer)
+    return _same(assigned.values[-1] if assigned is not None else gold.sides[-1], answer)
 
 
 def _values(gold: Value, answer: Value) -> Finding:

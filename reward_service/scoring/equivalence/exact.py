@@ -26,14 +26,15 @@ from reward_service.scoring.equivalence.limits import (
     check_count,
 )
 
-Monomial = tuple[tuple[str, Fraction], ...]  # sorted generators with their exponents
 Scalar = int | Fraction  # whole numbers stay `int`, which is several times as fast
+Monomial = tuple[tuple[str, Scalar], ...]  # sorted generators with their exponents; whole ones are `int`, as keys are made of them
 Polynomial = dict[Monomial, Scalar]
 Quotient = tuple[Polynomial, Polynomial]
 ONE: Monomial = ()
 VARIABLE = "var:"  # generators that are variables
 _PI, _E = "const:pi", "const:e"
 _LOGARITHM = "log:"  # generators that are natural logarithms of positive integers
+_SYMMETRIC = frozenset({"gcd", "lcm", "max", "min"})
 _TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 _ROOT = "root:"  # generators that are positive integers under a root
 
@@ -117,9 +118,9 @@ class _Algebra:
             case Number(value):
                 return _constant(value), _constant(1)
             case Constant("i"):
-                return {(("i", Fraction(1)),): 1}, _constant(1)
+                return {(("i", 1),): 1}, _constant(1)
             case Constant("deg"):
-                return {((_PI, Fraction(1)),): Fraction(1, 180)}, _constant(1)
+                return {((_PI, 1),): Fraction(1, 180)}, _constant(1)
             case Constant(name):
                 return _generator(f"const:{name}")
             case Variable(name):
@@ -249,14 +250,14 @@ class _Algebra:
             if power.denominator % 2:
                 sign = _constant(Fraction(-1 if power.numerator % 2 else 1))
             elif power.denominator == 2:
-                sign = self._repeated({(("i", Fraction(1)),): 1}, power.numerator % 4)
+                sign = self._repeated({(("i", 1),): 1}, power.numerator % 4)
             else:
                 return _generator(f"({value})^({power})")
-        exponents: dict[str, Fraction] = {}
+        exponents: dict[str, Scalar] = {}
         for number, direction in ((abs(value.numerator), 1), (value.denominator, -1)):
             for prime, count in prime_factors(number).items():
                 name = f"{_ROOT}{prime}"
-                exponents[name] = exponents.get(name, Fraction(0)) + direction * count * power
+                exponents[name] = exponents.get(name, 0) + direction * count * power
         factor, monomial = _monomial(tuple(exponents.items()), ())
         return self.multiplied(sign, {monomial: factor}), _constant(1)
 
@@ -280,7 +281,8 @@ class _Algebra:
                 if not bottom:
                     raise ZeroDivisionError
                 return top, bottom
-        return _generator(f"{name}({', '.join(map(_key, arguments))})")
+        keys = map(_key, arguments)
+        return _generator(f"{name}({', '.join(sorted(keys) if name in _SYMMETRIC else keys)})")
 
 
 def _share_of_pi(argument: Quotient) -> Fraction | None:
@@ -288,7 +290,7 @@ def _share_of_pi(argument: Quotient) -> Fraction | None:
     top, bottom = argument
     if not top:
         return Fraction(0)
-    if set(top) == {((_PI, Fraction(1)),)} and set(bottom) == {ONE}:
+    if set(top) == {((_PI, 1),)} and set(bottom) == {ONE}:
         return Fraction(next(iter(top.values()))) / bottom[ONE]
     return None
 
@@ -296,7 +298,7 @@ def _share_of_pi(argument: Quotient) -> Fraction | None:
 def _turns(exponent: Quotient) -> Fraction | None:
     """What a rational multiple of `i pi` multiplies it by."""
     top, bottom = exponent
-    if set(top) == {((_PI, Fraction(1)), ("i", Fraction(1)))} and set(bottom) == {ONE}:
+    if set(top) == {((_PI, 1), ("i", 1))} and set(bottom) == {ONE}:
         return Fraction(next(iter(top.values()))) / bottom[ONE]
     return None
 
@@ -312,12 +314,12 @@ def _logarithm(argument: Quotient) -> Polynomial | None:
             return None
         for number, direction in ((value.numerator, sign), (value.denominator, -sign)):
             for prime, count in prime_factors(number).items():
-                total = _added(total, {((f"{_LOGARITHM}{prime}", Fraction(1)),): Fraction(direction * count)})
+                total = _added(total, {((f"{_LOGARITHM}{prime}", 1),): Fraction(direction * count)})
         for name, exponent in monomial:
             if name == _E:
                 total = _added(total, _constant(sign * exponent))
             elif name.startswith(_ROOT):
-                total = _added(total, {((f"{_LOGARITHM}{name[len(_ROOT) :]}", Fraction(1)),): sign * exponent})
+                total = _added(total, {((f"{_LOGARITHM}{name[len(_ROOT) :]}", 1),): sign * exponent})
             else:
                 return None
     return total
@@ -357,8 +359,8 @@ def _constant(value: Scalar) -> Polynomial:
     return {ONE: value.numerator if value.denominator == 1 else value} if value else {}
 
 
-def _generator(name: str, exponent: Fraction = Fraction(1)) -> Quotient:
-    one = _constant(1)
+def _generator(name: str, exponent: Scalar = 1) -> Quotient:
+    one, exponent = _constant(1), _plain(exponent)
     if exponent < 0:
         return one, {((name, -exponent),): 1}
     return {((name, exponent),): 1}, one
@@ -379,7 +381,7 @@ def _monomial(left: Monomial, right: Monomial) -> tuple[Scalar, Monomial]:
     """The product of two monomials, with powers of `i` and whole powers of roots taken out as a rational factor."""
     exponents = dict(left)
     for name, exponent in right:
-        exponents[name] = exponents.get(name, Fraction(0)) + exponent
+        exponents[name] = _plain(exponents.get(name, 0) + exponent)
     factor: Scalar = 1
     for name in [name for name in exponents if name == "i" or name.startswith(_ROOT)]:
         whole = exponents[name]
@@ -388,5 +390,9 @@ def _monomial(left: Monomial, right: Monomial) -> tuple[Scalar, Monomial]:
             exponents[name] = whole % 2
         else:
             factor *= Fraction(int(name[len(_ROOT) :])) ** math.floor(whole)
-            exponents[name] = whole % 1
-    return factor, tuple(sorted((name, exponent) for name, exponent in exponents.items() if exponent))
+            exponents[name] = _plain(whole % 1)
+    return factor, tuple(sorted([(name, exponent) for name, exponent in exponents.items() if exponent]))
+
+
+def _plain(value: Scalar) -> Scalar:
+    return value.numerator if value.denominator == 1 else value

@@ -89,7 +89,7 @@ class Based:
 @dataclass(frozen=True, slots=True)
 class Collection:
     """Several things. `kind`: `tuple` in round brackets, `list` bare, `bracket` in square ones, `set` in braces, `ratio` with
-    colons, `and` inequalities that hold at once, `or` those of which one does, `either` equations of several names of which one does."""
+    colons, `clock` of which two digits stand behind each colon, `and` inequalities that hold at once, `or` those of which one does, `either` equations of several names of which one does."""
 
     kind: str
     items: tuple[Form, ...]
@@ -160,9 +160,10 @@ _BRACKETS = {
     "and": ("", ""),
     "or": ("", ""),
     "ratio": ("", ""),
+    "clock": ("", ""),
     "either": ("", ""),
 }
-_JOINING = {"ratio": ":", "and": " and ", "or": " or ", "either": " or "}
+_JOINING = {"ratio": ":", "clock": ":", "and": " and ", "or": " or ", "either": " or "}
 
 
 def render(form: Form | Expression) -> str:

@@ -75,7 +75,7 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
             r"\\text",
         ),
         (("box",), r"^((?:(?!\\f?box).)*)\\(?:boxed|fbox)\s*(?=\{)(?!.*\\f?box)", r"\1"),
-        (("{,}", ",\\!"), r"(?<=\d)(?:\{,\}|,\\!)\s*(?=\d{3}(?!\d))", ""),
+        (("{,", "\\!"), r"(?<=\d) ?(?:\{, ?\}(?:\\!)?|, ?\\!) ?(?=\d{3}(?!\d))", ""),
         (("{,}",), r"(?<=\d)\{,\}(?=\d)", "."),  # a decimal comma: what groups digits has three of them behind it
         (("\\", "~"), r"(?<=\d)(?:\\[ ,;:]|~)(?=\d{3}(?!\d))", ""),
         (("\\!",), r"\\!", ""),
@@ -102,6 +102,7 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("\\varnothing", "\\O"), r"\\(?:varnothing|O)(?![A-Za-z])", r"\\emptyset "),
         (("\\big",), r"\\big(cup|cap)(?![A-Za-z])", r"\\\1"),
         (("U",), r"(?<=[)\]}])\s*U\s*(?=[(\[\\])", r"\\cup "),
+        (("pct", "per cent"), r"(?<=[\d)}]) ?(?:pct|per cent)$", "%"),
         (("%",), r"\\(?:percent|%)(?![A-Za-z])|\\text\s*\{\s*\\?%\s*\}", "%"),
         (("\\colon",), r"\\(?:colon)(?![A-Za-z])", ":"),
         (("\\lt",), r"\\(?:lt)(?![A-Za-z])", "<"),
@@ -220,15 +221,32 @@ def _without_markdown(text: str) -> str:
 
 
 _WORD_NOISE = re.compile(r"\\(?:text|mathbb|mathcal)|[{}\"\x02]")
+_TEXT_COMMAND = re.compile(r"\\text\s*\{[^{}]*\}|\\math(?:bb|cal)(?![A-Za-z])")
+_MATHEMATICS = re.compile(r"\\[A-Za-z|]|[\^_=<>+*]|(?<![A-Za-z])[A-Za-z]!|\)!")
+_WORD_IN_MATHEMATICS = re.compile(
+    r"(?<![\\A-Za-z])(?:[A-Za-z]{4,}|(?=[A-Za-z]{0,2}[aeiouyAEIOUY])[A-Za-z]{3}|[Nn]o|[Ii][fnst]|[Oo][rfn]|[Tt]o|[Ww]e|[Aa][nst]|[Bb][ey]|[Ss]o|[Dd]o)(?![A-Za-z])"
+)
 _ARTICLE = re.compile(r"^(?:the|an?) (?=\w\w)")
 _LETTER_IN_BRACKETS = re.compile(r"\(([a-z])\)")
 
 
+def with_small_words(text: str) -> str:
+    """Words in lower case, letters and commands as they are."""
+    return _WORD_IN_MATHEMATICS.sub(lambda match: match[0].casefold(), text)
+
+
 @functools.lru_cache(maxsize=512)
 def plain_words(normalized: str) -> str:
-    r"""A normalised text as bare words, for answers that are words: `\text{Not  Even.}` becomes `not even`."""
-    words = " ".join(_WORD_NOISE.sub(" ", normalized).casefold().split())
-    words = words.strip(" .,;:!?'" if any(char.isalpha() for char in words) else " .,;:")
+    r"""A normalised text as bare words, for answers that are words: `\text{Not  Even.}` becomes `not even`.
+
+    In what is mathematics beyond the grammar (`\sum_{k=1}^N k!`) letters keep their case, words lose it.
+    """
+    words = " ".join(_WORD_NOISE.sub(" ", normalized).split())
+    if _MATHEMATICS.search(_TEXT_COMMAND.sub("", normalized)):
+        words = with_small_words(words).strip(" .,;:")
+    else:
+        words = words.casefold()
+        words = words.strip(" .,;:!?'" if any(char.isalpha() for char in words) else " .,;:")
     words = measured(_ARTICLE.sub("", words))
     match = _LETTER_IN_BRACKETS.fullmatch(words)
     return match[1] if match else words

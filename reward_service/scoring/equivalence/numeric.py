@@ -20,6 +20,7 @@ from reward_service.scoring.equivalence.limits import MAX_FACTORIAL, MAX_FLOAT_D
 
 DIGITS = 60
 AGREEING_DIGITS = 40  # the bound of a confirmation: two values differ by less than 1e-40 of their size, or the answer is refuted
+MAX_EXPONENT_BITS = 60
 MAX_ARGUMENT_BITS = 2_000  # of what a trigonometric function is applied to
 CONFIRMING_PLACES = 200  # to which two expressions with variables agree at two points that are called equal without a proof
 CERTAIN_PLACES = 500  # to which two constants agree that are called equal without a proof
@@ -306,6 +307,8 @@ def _power(base: Numeral, exponent: Numeral, written: Expression) -> Numeral:
     context = _context()
     if base and abs(context.mag(base)) * abs(context.re(exponent)) + abs(context.im(exponent)) > MAX_FLOAT_EXPONENT * 4:
         raise NoValue
+    if exponent and context.mag(exponent) > MAX_EXPONENT_BITS:
+        raise NoValue  # of a base between a half and one the size says nothing
     odd_root = isinstance(written, Number) and written.value.denominator % 2 == 1 < written.value.denominator
     if odd_root and not context.im(base) and context.re(base) < 0:
         return (-1 if written.value.numerator % 2 else 1) * context.power(-context.re(base), exponent)  # type: ignore[union-attr]
@@ -335,7 +338,9 @@ def _apply(name: str, arguments: list[Numeral]) -> Numeral:
         return max(arguments) if name == "max" else min(arguments)
     if name in ("factorial", "binomial"):
         between = not all(map(context.isint, arguments))
-        if any(abs(argument) > MAX_FACTORIAL for argument in arguments) or (between and context.dps > MAX_GAMMA_DIGITS):
+        if any(context.im(argument) or abs(argument) > MAX_FACTORIAL for argument in arguments):
+            raise NoValue
+        if between and context.dps > MAX_GAMMA_DIGITS:
             raise NoValue
         return context.factorial(first) if name == "factorial" else context.binomial(*arguments)
     raise NoValue

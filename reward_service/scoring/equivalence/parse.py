@@ -32,7 +32,7 @@ from reward_service.scoring.equivalence.forms import (
 )
 from reward_service.scoring.equivalence.limits import LimitExceeded, check_text
 from reward_service.scoring.equivalence.matrices import holds_matrix, read_matrix
-from reward_service.scoring.equivalence.normalize import normalize, plain_words
+from reward_service.scoring.equivalence.normalize import normalize, plain_words, with_small_words
 from reward_service.scoring.equivalence.phrases import phrase
 from reward_service.scoring.equivalence.plain import Plain, read_plain
 from reward_service.scoring.equivalence.quantities import read_quantity
@@ -268,7 +268,7 @@ def _named_side(tokens: Sequence[Token], operators: tuple[str, ...]) -> Form:
     except NotMath:
         if set(operators) != {"="} or not tokens:
             raise
-        return Words(" ".join(token.text for token in tokens))
+        return Words(with_small_words(" ".join(token.text for token in tokens)))
 
 
 def _side(tokens: Sequence[Token]) -> Form:
@@ -281,6 +281,7 @@ def _side(tokens: Sequence[Token]) -> Form:
 
 
 _TEXT_ALONE = {"text"}
+_OF_A_CLOCK = re.compile("[0-5][0-9]")  # minutes or seconds: `6:00` is no `3:00`
 _COLON = Token("op", ":")
 
 
@@ -307,7 +308,9 @@ def _unit(tokens: Sequence[Token]) -> Form:
         return _plus_minus(tokens)
     ratio, cuts = split(tokens, _is_colon) if _COLON in tokens else ([], [])
     if cuts:
-        return Collection("ratio", tuple(read_quantity(part) for part in ratio))
+        minutes = [part[0].text if part else "" for part in ratio[1:]]
+        clock = all(map(_OF_A_CLOCK.fullmatch, minutes)) and (len(minutes) == 1 or any(text[0] == "0" for text in minutes))
+        return Collection("clock" if clock else "ratio", tuple(read_quantity(part) for part in ratio))
     return read_quantity(tokens)
 
 

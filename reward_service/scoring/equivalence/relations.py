@@ -31,6 +31,7 @@ Equal = Callable[[Form, Form], bool]
 _FLIPPED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
 _FUNCTION_NAMES = frozenset("fghFGHPQpq")
 _FUNCTIONS_OF_TIME = frozenset("xysvahNTVCAQu")
+_CALLED_NAMES, _ARGUMENT_NAMES = frozenset("yabcuvwrs"), frozenset("xntrskzmhd")
 _MINUS_FIRST = Product((MINUS_ONE, Number(Fraction(1))))
 _MAX_NAME_FACTORS = 4
 _ORDERED = tuple(map(frozenset, ("xyz", "abcd", "pqr", "uvw", "XYZ", "ABCD", "PQR")))  # names whose order everybody knows
@@ -65,7 +66,7 @@ def assignment(relation: Relation) -> Assignment | None:
     if any(operator != "=" for operator in relation.operators[1:]) or relation.operators[0] not in ("=", "in"):
         return None
     name = relation.sides[0]
-    single = _is_single_name(name)
+    single = _is_single_name(name) or _is_called_name(name, relation.sides[1])
     if not single and not _is_compound_name(name):
         return None
     return Assignment(render(name), relation.sides[1:], single)
@@ -91,6 +92,17 @@ def _is_single_name(form: Form) -> bool:
     return False
 
 
+def _is_called_name(name: Form, value: Form) -> bool:
+    """Whether it is a letter that is called with another, `V(r)`, and what it is said to be depends on that one."""
+    if not isinstance(name, Value) or name.unit or not isinstance(value, Value):
+        return False
+    match name.expression:
+        case Product((Variable(function), Variable(argument))):
+            called = (function.isupper() or function in _CALLED_NAMES) and argument in _ARGUMENT_NAMES
+            return len(function) == 1 and called and argument in numeric.variables(value.expression)
+    return False
+
+
 def is_quantity_name(form: Form) -> bool:
     """What is asked for, as `x + y`, `\\frac{m}{n}`, `|AB|`, `f(2)`: letters alone, and more than one of them or a function's name."""
     if isinstance(form, Collection) and form.kind == "ratio":
@@ -106,6 +118,16 @@ def is_quantity_name(form: Form) -> bool:
             names = set(numeric.variables(inner))
             return bool(names) and all(name[:1].isupper() for name in names) and _is_of_letters(inner)
     return len(set(numeric.variables(form.expression))) > 1 and _is_of_letters(form.expression)
+
+
+def says_a_quantity(relation: Relation) -> bool:
+    r"""Whether it gives the number of something in a figure or of a function: `AB = 7`, `\cos A = \frac78`, `f(2) = 5`; not `x + y = 7`."""
+    name, value = relation.sides[0], relation.sides[-1]
+    if set(relation.operators) != {"="} or not isinstance(name, Value) or not isinstance(value, Value):
+        return False
+    letters = set(numeric.variables(name.expression))
+    known = all(letter[:1].isupper() or letter.rstrip("'") in _FUNCTION_NAMES for letter in letters)
+    return known and numeric.is_constant(value.expression) and (is_quantity_name(name) or _is_compound_name(name))
 
 
 def _is_of_letters(expression: Expression) -> bool:

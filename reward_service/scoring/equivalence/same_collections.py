@@ -15,6 +15,9 @@ Equal = Callable[[Form, Form], bool]
 def same_collections(gold: Collection, answer: Collection, equal: Equal) -> bool:
     """Two tuples, lists, sets or ratios."""
     kinds = {"list" if form.kind == "or" else form.kind for form in (gold, answer)}
+    if kinds == {"clock"}:
+        return _in_order(gold.items, answer.items, equal)
+    kinds = {"ratio" if kind == "clock" else kind for kind in kinds}
     if "either" in kinds:
         return len(kinds) == 1 and _any_order(gold.items, answer.items, equal)
     if kinds == {"set", "tuple"}:  # the set of one solution
@@ -98,7 +101,7 @@ def same_operands(gold: SetOperation, answer: SetOperation, equal: Equal) -> boo
 def quotient(form: Form) -> Form:
     """`2:3` as two thirds."""
     match form:
-        case Collection("ratio", (Value(top, "", _), Value(bottom, "", _))):
+        case Collection("ratio" | "clock", (Value(top, "", _), Value(bottom, "", _))):
             return Value(Product((top, Power(bottom, MINUS_ONE))))
     return form
 

@@ -128,7 +128,10 @@ def _to_sympy(expression: Expression) -> Any:
                 raise ValueError("the gamma function between whole numbers")  # minutes
             return _function(name)(*parts)
         case Apply(name, arguments):
-            return _function(name)(*map(_to_sympy, arguments))
+            parts = list(map(_to_sympy, arguments))
+            if name in ("gcd", "lcm") and any(part.free_symbols for part in parts):
+                raise ValueError("SymPy takes names for polynomials, whose greatest common divisor is 1")
+            return _function(name)(*parts)
 
 
 def _bounded(tree: Any, limit: int) -> Any:

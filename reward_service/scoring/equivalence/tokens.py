@@ -59,13 +59,15 @@ _GREEK = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho varrho sigma tau upsilon phi varphi "
     "chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar".split()
 )
+# Written without a backslash; shorter names of Greek letters are products, too.
+_GREEK_WORDS = frozenset("alpha beta gamma delta epsilon theta lambda sigma omega rho phi Gamma Delta Theta Lambda Sigma Omega Phi".split())
 _OPERATORS_BY_NAME = frozenset("det dim Pr rank deg arg ker tr mathbb angle triangle nabla".split())  # before what they are applied to
 _SEPARATING = {"or": "or", "and": "and"}
 _COMMAND_SEPARATORS = {"lor": "or", "vee": "or", "land": "and", "wedge": "and", "&": "and"}
 _PUNCTUATION = frozenset({",", ";"})
 # Abbreviations that are a unit when they stand behind a number; whoever means letters writes them with a product sign.
 UNITS = frozenset("cm mm km kg mg ml mL kW kJ Hz kHz hr hrs min sec mph kmh km/h ft lb lbs oz yd mi rpm deg rad cc USD EUR GBP in".split())
-KNOWN_WORDS = FUNCTIONS | _ALIASES.keys() | _CONSTANTS.keys() | {"sqrt"}
+KNOWN_WORDS = FUNCTIONS | _ALIASES.keys() | _CONSTANTS.keys() | _GREEK_WORDS | {"sqrt"}
 MAX_LETTERS = 3  # a longer run of bare letters is a word, not a product
 
 
@@ -115,6 +117,8 @@ def _word(word: str, tokens: list[Token]) -> None:
         tokens.append(Token("mod", word))
     elif word == "sqrt":
         tokens.append(Token("command", "sqrt"))
+    elif word in _GREEK_WORDS:
+        tokens.append(Token("letter", word))
     elif len(word) > MAX_LETTERS:
         tokens.append(Token("text", word))
     else:
