@@ -53,8 +53,8 @@ from reward_service.scoring.equivalence.relations import (
     is_named_list,
     is_quantity_name,
     named_values,
-    says_a_quantity,
     same_relations,
+    says_a_quantity,
     without_approximations,
 )
 from reward_service.scoring.equivalence.same_collections import only_element, quotient, same_collections, same_named, same_operands
@@ -62,7 +62,7 @@ from reward_service.scoring.equivalence.same_matrices import same_matrices
 from reward_service.scoring.equivalence.short_words import is_short_word, same_letters
 from reward_service.scoring.equivalence.vectors import beside_vector
 
-RULES_VERSION = 4  # of math and choice verdicts, stated in `service.versions`: raise it with any change of one once released
+RULES_VERSION = 5  # of math and choice verdicts, stated in `service.versions`: raise it with any change of one once released
 MAX_FORM_CHARS = 500
 
 

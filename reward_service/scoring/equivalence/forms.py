@@ -88,8 +88,12 @@ class Based:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Several things. `kind`: `tuple` in round brackets, `list` bare, `bracket` in square ones, `set` in braces, `ratio` with
-    colons, `clock` of which two digits stand behind each colon, `and` inequalities that hold at once, `or` those of which one does, `either` equations of several names of which one does."""
+    """Several things.
+
+    `kind`: `tuple` in round brackets, `list` bare, `bracket` in square ones, `set` in braces, `ratio` with colons, `clock` with two digits
+    behind each colon, `and` inequalities that hold at once, `or` those of which one does, `either` equations of several names of which
+    one does.
+    """
 
     kind: str
     items: tuple[Form, ...]
