@@ -21,6 +21,7 @@ _SKIPPED = frozenset({"op", "open", "close", "command", "comma"})
 _ATOM_KINDS = frozenset({"number", "letter", "constant", "function"})
 _ATOM_COMMANDS = frozenset({"frac", "sqrt", "binom", "overline", "bar", "vec", "hat", "tilde", "lfloor", "lceil"})
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"}
+_FUNCTION_LETTERS = frozenset("fghpquvyABCDFGHIMNPQRSTUVWXYZ")  # `x(2)`, `k(2)`, `r(2)` are products
 _MANY = frozenset({"max", "min", "gcd", "lcm"})
 _UNIT_VECTORS = (Constant("i"), Variable("j"), Variable("k"))
 _ACCENTS = frozenset({"overline", "bar", "vec", "hat", "tilde"})
@@ -252,7 +253,19 @@ class _Reader:
     def _letter(self, letter: str) -> Expression:
         if letter in ("e", "i") and self.peek() != ("op", "_"):
             return Constant(letter)
-        return Variable(letter + self._subscript() + self._primes())
+        name = letter + self._subscript() + self._primes()
+        return Variable(name + self._called_with(letter))
+
+    def _called_with(self, letter: str) -> str:
+        """`(0)` behind a function's letter, with which it is one name: the value of a function there is no product."""
+        sign = self.peek(1) == ("op", "-")
+        number, close = self.peek(1 + sign), self.peek(2 + sign)
+        if self.peek() != ("open", "(") or number.kind != "number" or close != ("close", ")"):
+            return ""
+        if letter not in _FUNCTION_LETTERS and (number.text != "0" or not letter.isalpha()):
+            return ""
+        self._at += 3 + sign
+        return f"({'-' if sign else ''}{number.text})"
 
     def _subscript(self) -> str:
         if not self._skip("_"):
