@@ -40,6 +40,7 @@ from reward_service.scoring.equivalence.forms import (
 )
 from reward_service.scoring.equivalence.formulas import same_formulas
 from reward_service.scoring.equivalence.limits import MAX_CHARS
+from reward_service.scoring.equivalence.normalize import is_broken
 from reward_service.scoring.equivalence.parse import Reading, read_answer
 from reward_service.scoring.equivalence.plain import compare_plain, read_plain
 from reward_service.scoring.equivalence.quantities import with_its_letter
@@ -53,6 +54,7 @@ from reward_service.scoring.equivalence.relations import (
     is_named_list,
     is_quantity_name,
     named_values,
+    names_a_set,
     same_relations,
     says_a_quantity,
     without_approximations,
@@ -134,6 +136,11 @@ def _compare_in_turn(golds: list[str], answer: str) -> Comparison:
     return Comparison(finding.equal, finding.rule, form, shown, finding.witness)
 
 
+def _are_words(gold: Reading, answer: Reading) -> bool:
+    r"""Whether equal words are an answer: not `\sqrt{}3` for `\sqrt{3}`, which differ in braces alone."""
+    return any(char.isalnum() for char in answer.words) and not any(map(is_broken, (gold.latex, answer.latex)))
+
+
 _plain_gold = functools.lru_cache(maxsize=512)(read_plain)
 
 
@@ -161,7 +168,7 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
         if finding is not None:
             return finding
     wordy = any(isinstance(form, Words) for form in (*gold.forms, *answer.forms))
-    if wordy and gold.words == answer.words and any(char.isalnum() for char in answer.words):
+    if wordy and gold.words == answer.words and _are_words(gold, answer):
         return Finding(True, "words")
     if names_choice(gold.text, answer.words) or names_choice(answer.text, gold.words):
         return Finding(True, "letter_of_choice")
@@ -287,7 +294,11 @@ def _against_relation(gold: Form, answer: Relation) -> Finding:
     found = range_of(answer)
     if found is not None:
         return _sets(gold, found[1]) if not isinstance(gold, Value) else Finding(False, "relation_is_no_value")
+    if names_a_set(answer):
+        return _same(gold, answer.sides[-1])
     assigned = assignment(answer) or assignment(backwards(answer))
+    if assigned is not None and answer.operators == ("in",) and isinstance(assigned.values[0], Value):
+        return Finding(False, "no_set")
     if assigned is None:
         if answer.operators and set(answer.operators) == {"="} and (isinstance(gold, Value) or _is_ratio(gold, answer)):
             sides = answer.sides[1:] if is_quantity_name(answer.sides[0]) else answer.sides
@@ -312,7 +323,7 @@ def _relation_against(gold: Relation, answer: Form) -> Finding:
     if in_force().assignments == "required":
         return Finding(False, "assignment_missing")
     named = assigned is not None and (assigned.single_name or isinstance(gold.sides[0], Words))
-    if not named and not says_a_quantity(gold):
+    if not named and not says_a_quantity(gold) and not names_a_set(gold):
         return Finding(False, "relation_is_no_value")
     return _same(assigned.values[-1] if assigned is not None else gold.sides[-1], answer)
 

@@ -157,6 +157,8 @@ class _Reader:
                 self._at += 2
                 value = Product((value, Constant("deg")))
             elif self._skip("%"):
+                if self._starts_atom(self.peek()):
+                    raise NotMath("a factor behind a percent sign")
                 value = Product((value, Number(Fraction(1, 100))))
             else:
                 break

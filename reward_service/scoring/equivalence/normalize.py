@@ -50,7 +50,7 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("\\left", "\\right"), r"\\(?:left|right)\s*\.", ""),
         (("\\",), r"\\(?:left|right|middle|bigg?[lrm]?|Bigg?[lrm]?|" + _PHANTOM_SIZES + r")(?![A-Za-z])", ""),
         (("phantom",), r"\\[hv]?phantom\s*\{[^{}]*\}", " "),
-        (("olor",), r"\\(?:text)?color\s*\{[^{}]*\}", ""),
+        (("olor",), r"\\(?:text|math)?color\s*\{[^{}]*\}", ""),
         (("\\rm ", "\\bf ", "\\it ", "\\sf ", "\\tt "), r"\{\s*\\(?:rm|bf|it|sf|tt) ([^{}]*)\}", r"\\text{\1}"),
         (("\\rm", "\\bf", "\\it", "\\bo"), r"\\(?:rm|bf|it|boldmath)(?![A-Za-z])", ""),
         (("\\check", "\\there", "\\ldotp", "\\qed"), r"\\(?:checkmark|therefore|ldotp|qed)(?![A-Za-z])", ""),
@@ -80,7 +80,11 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("\\", "~"), r"(?<=\d)(?:\\[ ,;:]|~)(?=\d{3}(?!\d))", ""),
         (("\\!",), r"\\!", ""),
         (("quad",), r"(?<=\))\s*\\q?quad\s*(?=\()", ", "),
-        (("\\", "~"), r"\\(?:[ ,;:>/]|quad(?![A-Za-z])|qquad(?![A-Za-z])|mathstrut(?![A-Za-z])|[hv]space\*?\{[^{}]*\})|~", " "),
+        (
+            ("\\", "~"),
+            r"\\(?:[ ,;:>/]|quad(?![A-Za-z])|qquad(?![A-Za-z])|(?:mathstrut|nonumber|notag|(?:neg)?(?:thin|med|thick)?space|enspace)(?![A-Za-z])|[hv]space\*?\{[^{}]*\})|~",
+            " ",
+        ),
         (("\\$", "\\textdollar"), r"\\text\s*\{\s*\\\$\s*\}", r"\\$"),
         (("\\$", "\\textdollar"), r"\\(?:\$|textdollar(?![A-Za-z]))", r"\\dollar "),
         (("\\cent",), r"\\cents?(?![A-Za-z])", r"\\text{cent}"),
@@ -230,6 +234,19 @@ _ARTICLE = re.compile(r"^(?:the|an?) (?=\w\w)")
 _LETTER_IN_BRACKETS = re.compile(r"\(([a-z])\)")
 
 
+def is_mathematics(normalized: str) -> bool:
+    """Whether a text holds more than words: commands, operators, indices, factorials."""
+    return bool(_MATHEMATICS.search(_TEXT_COMMAND.sub("", normalized)))
+
+
+_EMPTY_ARGUMENT = re.compile(r"\\(?:frac|sqrt|binom)\s*(?:\[[^\[\]]*\])?\s*(?:\{[^{}]*\}\s*)?\{\s*\}|[\^_]\s*\{\s*\}")
+
+
+def is_broken(normalized: str) -> bool:
+    """Whether a command has an empty argument or braces do not match, so that without braces it looks like another formula."""
+    return normalized.count("{") != normalized.count("}") or bool(_EMPTY_ARGUMENT.search(normalized))
+
+
 def with_small_words(text: str) -> str:
     """Words in lower case, letters and commands as they are."""
     return _WORD_IN_MATHEMATICS.sub(lambda match: match[0].casefold(), text)
@@ -242,11 +259,11 @@ def plain_words(normalized: str) -> str:
     In what is mathematics beyond the grammar (`\sum_{k=1}^N k!`) letters keep their case, words lose it.
     """
     words = " ".join(_WORD_NOISE.sub(" ", normalized).split())
-    if _MATHEMATICS.search(_TEXT_COMMAND.sub("", normalized)):
+    if is_mathematics(normalized):
         words = with_small_words(words).strip(" .,;:")
     else:
         words = words.casefold()
-        words = words.strip(" .,;:!?'" if any(char.isalpha() for char in words) else " .,;:")
+        words = words.strip(" .,;:!?'") if any(char.isalpha() for char in words) else words.lstrip(" ,;:").rstrip(" .,;:")
     words = measured(_ARTICLE.sub("", words))
     match = _LETTER_IN_BRACKETS.fullmatch(words)
     return match[1] if match else words

@@ -120,6 +120,7 @@ _BASED = re.compile(r"([0-9A-F][0-9A-Za-z]*)\s*_\s*(?:\{\s*(\d{1,2})\s*\}|(\d{1,
 _LOGIC = re.compile(r"\\(?:land|lor|wedge|vee)(?![A-Za-z])")
 _SAYS_WHICH = re.compile(r"[0-9=<>]|\\(?:in|le|ge|neq)(?![A-Za-z])")  # what is joined are answers, not propositions
 _SENTENCE = re.compile(r"[A-Za-z][A-Za-z' ,.;:?!-]*+")  # if there is a space in it
+_ENUMERATED = re.compile(r"\((?:a|1|i)\) [^()]*\((?:b|2|ii)\) ")  # `(a) 0 (b) 1`: parts of an answer, no product
 _LONG_WORD = re.compile(rf"[A-Za-z]{{{MAX_LETTERS + 1},}}")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -134,6 +135,8 @@ def _read(text: str) -> Form:
         return Based(digits.lstrip("0") or "0", base) if 2 <= base <= 36 and set(digits) <= set(_DIGITS[:base]) else Words(text)
     if _LOGIC.search(text) and not _SAYS_WHICH.search(text):
         return Words(plain_words(_LOGIC.sub(lambda found: " and " if found[0] in ("\\land", "\\wedge") else " or ", text)))
+    if text[:1] == "(" and _ENUMERATED.match(text):
+        return Words(plain_words(text))
     if " " in text and _SENTENCE.fullmatch(text) and any(word not in KNOWN_WORDS for word in _LONG_WORD.findall(text)):
         return Words(plain_words(text))
     try:
@@ -280,7 +283,10 @@ def _side(tokens: Sequence[Token]) -> Form:
         return _unit(tokens)
     if len({operator.text for operator in operators}) > 1:
         raise NotMath("mixed set operations")
-    return SetOperation(operators[0].text, tuple(_unit(part) for part in parts))
+    sets = tuple(_unit(part) for part in parts)
+    if operators[0].text == "\\setminus" and isinstance(sets[0], Value) and not isinstance(sets[0].expression, Variable):
+        raise NotMath("a number is no set")
+    return SetOperation(operators[0].text, sets)
 
 
 _TEXT_ALONE = {"text"}

@@ -17,6 +17,7 @@ from reward_service.scoring.equivalence.forms import (
     Power,
     Product,
     Relation,
+    SetOperation,
     Sum,
     Value,
     Variable,
@@ -128,6 +129,14 @@ def says_a_quantity(relation: Relation) -> bool:
     letters = set(numeric.variables(name.expression))
     known = all(letter[:1].isupper() or letter.rstrip("'") in _FUNCTION_NAMES for letter in letters)
     return known and numeric.is_constant(value.expression) and (is_quantity_name(name) or _is_compound_name(name))
+
+
+def names_a_set(relation: Relation) -> bool:
+    r"""`A \cap B = \{1, 2\}`: sets by their letters, and what they make."""
+    name = relation.sides[0]
+    if relation.operators != ("=",) or not isinstance(name, SetOperation):
+        return False
+    return all(isinstance(part, Value) and isinstance(part.expression, Variable) for part in name.parts)
 
 
 def _is_of_letters(expression: Expression) -> bool:

@@ -1,0 +1,42 @@
+r"""What is written behind an answer to say where it holds: `k \in \mathbb{Z}`, `\text{ for all } x`, `\text{ for some constant } c`.
+
+It says nothing that the answer does not: the names stand in it, and what they may be is known from the question. Which numbers a
+parameter runs through is looked at elsewhere (`renaming.py`). All patterns are linear.
+"""
+
+from __future__ import annotations
+
+import re
+
+_INTEGER_PARAMETER = re.compile(
+    r"(?<=\S)\s*(?:[,(;|]\s*(?:\\text\s*\{\s*(?:where|for|with|for all|for any)\s*\}\s*)?"
+    r"|\\text\s*\{,?\s*(?:where|for|with|for all|for any)\s*\}\s*)"
+    r"[kmn]\s*(?:\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?|\\text\s*\{\s*is an(?:y)? integer\s*\})\s*\)?$"
+)
+_FOR_ALL = re.compile(r"(?<=\S)\s*,?\s*\\text\s*\{,?\s*for (?:all|every|any)(?: real)?(?: numbers?)?\s*(?:x\s*)?\}\s*x?$")
+_FOR_EVERY = re.compile(r"(?<=\S)\s*,?\s*\\forall\s*[a-z](?:\s*,\s*[a-z])*\s*(?:\\in\s*\\mathbb\s*\{?\s*[RZNQC]\s*\}?)?\s*$")
+_WORD = r"(?:where|for|with|all|any|every|some|each|and|real|arbitrary|positive|nonzero|non-zero|constants?|numbers?|a|an|the|is|are)"
+_QUALIFYING_TEXT = re.compile(r"\\text ?\{[ ,]*(?:where|for|with)(?: " + _WORD + r"){0,5} ?\}")
+_NAMES = re.compile(
+    r" ?[A-Za-z](?:_\{?\w\}?)?(?: ?,? ?[A-Za-z](?:_\{?\w\}?)?)* ?"
+    r"(?:\\in ?\\mathbb ?\{? ?[RQC] ?\}?(?:\^?[+_*]*)?|\\text ?\{ ?(?:is|are)(?: " + _WORD + r"){0,4} ?\})?"
+)
+_OF_A_CONSTANT = re.compile(
+    r"(?<=\S) ?[,;(] ?([A-DKa-d](?:_\{?\d\}?)?)(?: ?, ?[A-DKa-d](?:_\{?\d\}?)?){0,3} ?\\in ?\\mathbb ?\{? ?[RC] ?\}? ?\)?$"
+)
+
+
+def without_qualifier(text: str) -> str:
+    """The normalised text without what says for which numbers it holds."""
+    if "\\in" in text or "integer" in text:
+        text = _INTEGER_PARAMETER.sub("", text)
+        constant = _OF_A_CONSTANT.search(text) if "=" in text else None
+        text = text[: constant.start()] if constant and constant[1] in text[: constant.start()] else text
+    text = _FOR_EVERY.sub("", text) if "\\forall" in text else text
+    if "\\text" not in text:
+        return text
+    text = _FOR_ALL.sub("", text)
+    found = _QUALIFYING_TEXT.search(text)
+    if found and found.start() > 0 and _NAMES.fullmatch(text[found.end() :]):
+        return text[: found.start()].rstrip(" ,;")
+    return text
