@@ -8,8 +8,12 @@ from reward_service.scoring.equivalence.forms import Collection, Form, Value, Va
 
 _LETTERS = frozenset("ABCDEFGHIJ")
 _LETTER_AND_TEXT = re.compile(r"(?:\(([a-j])\)[.:]?|([a-j])[).:])\s*(\S.*)")
+_DENIALS = (
+    "or and not either neither both maybe wrong false incorrect cannot eliminated excluded rejected isn never no none least most".split()
+)
 _SAYS_MORE = re.compile(
-    r"^[a-j]$|\([a-j]\)|(?<![a-z])[a-j][).:]|(?<![a-z])(?:or|and|not|either|neither|both|maybe|wrong|false|incorrect|cannot|eliminated|excluded|rejected|isn|never|no|none)(?![a-z])|^\+|[,;&/]|\\(?:vee|lor|text)"
+    r"^[a-j]$|\([a-j]\)|(?<![a-z])[a-j][).:]|(?<![a-z])(?:" + "|".join(_DENIALS) + r")(?![a-z])"
+    r"|^(?:[+*/]|- |\\(?:pm|cdot|times))|[,;&/]|\\(?:vee|lor|text)"
 )
 
 

@@ -123,6 +123,8 @@ class _Reader:
         before, token = self._tokens[self._at - 1], self.peek()
         if token.kind == "number" and before.kind == "number" and factors and isinstance(factors[-1], Number):
             raise NotMath("two numbers side by side")
+        if token.kind == "number" and token.text[0] == "0" and before.kind == "letter" and len(before.text) == 1:
+            raise NotMath("a letter and a zero")
         return self._power()
 
     def _signed(self) -> Expression:

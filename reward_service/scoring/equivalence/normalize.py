@@ -42,6 +42,7 @@ _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _FULL_WIDTH = re.compile("[\uff01-\uff5e\U0001d400-\U0001d7ff]")
 ROW_END = "\x02"
 _FUNCTIONS = "sin|cos|tan|cot|csc|sinh|cosh|tanh|arcsin|arccos|arctan|arctg|arcctg|log|ln|lg|exp|gcd|lcm|tg|ctg|cis|abs|floor|ceil"
+_SPACES_BY_NAME = "q?quad|mathstrut|nonumber|notag|(?:neg)?(?:thin|med|thick)?space|enspace"
 _PHANTOM_SIZES = "large|Large|LARGE|huge|Huge|small|tiny|normalsize|footnotesize|displaystyle|textstyle|scriptstyle|limits|nolimits"
 # A rule is tried only where one of its needles stands in the text: most answers hold none of them.
 _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
@@ -82,7 +83,7 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("quad",), r"(?<=\))\s*\\q?quad\s*(?=\()", ", "),
         (
             ("\\", "~"),
-            r"\\(?:[ ,;:>/]|quad(?![A-Za-z])|qquad(?![A-Za-z])|(?:mathstrut|nonumber|notag|(?:neg)?(?:thin|med|thick)?space|enspace)(?![A-Za-z])|[hv]space\*?\{[^{}]*\})|~",
+            r"\\(?:[ ,;:>/]|(?:" + _SPACES_BY_NAME + r")(?![A-Za-z])|[hv]space\*?\{[^{}]*\})|~",
             " ",
         ),
         (("\\$", "\\textdollar"), r"\\text\s*\{\s*\\\$\s*\}", r"\\$"),

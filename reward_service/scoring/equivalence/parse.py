@@ -286,6 +286,10 @@ def _side(tokens: Sequence[Token]) -> Form:
     sets = tuple(_unit(part) for part in parts)
     if operators[0].text == "\\setminus" and isinstance(sets[0], Value) and not isinstance(sets[0].expression, Variable):
         raise NotMath("a number is no set")
+    if operators[0].text == "\\cup" and all(isinstance(each, Collection) and each.kind == "set" for each in sets):
+        items = [item for each in sets if isinstance(each, Collection) for item in each.items]
+        if len(set(items)) == len(items):
+            return Collection("set", tuple(items))
     return SetOperation(operators[0].text, sets)
 
 
