@@ -17,6 +17,15 @@ _SAYS_MORE = re.compile(
 )
 
 
+_CHOICE_BEFORE = re.compile(r"\\text ?\{ ?\([A-E]\) ?\} ?(?=[\d\\(.-])|\([A-E]\) (?=[\d\\(.-])")
+
+
+def behind_choice(gold: str, answer: str) -> str:
+    """What stands behind an answer's letter of a choice (`(C) 16`), where the reference names none; "" where nothing does."""
+    found = _CHOICE_BEFORE.match(answer)
+    return answer[found.end() :] if found and not _CHOICE_BEFORE.match(gold) else ""
+
+
 def names_choice(letter: str, words: str) -> bool:
     """Whether the words are this letter with one text behind it, and say nothing of another choice."""
     if letter not in _LETTERS:

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from fractions import Fraction
 
 from reward_service.scoring.equivalence import numeric, second_opinion
-from reward_service.scoring.equivalence.chosen import names_choice, names_choices
+from reward_service.scoring.equivalence.chosen import behind_choice, names_choice, names_choices
 from reward_service.scoring.equivalence.congruences import same_congruences
 from reward_service.scoring.equivalence.conventions import DEFAULT, in_force, read_conventions, under
 from reward_service.scoring.equivalence.equality import Finding, same_expressions
@@ -22,14 +21,11 @@ from reward_service.scoring.equivalence.forms import (
     Based,
     Collection,
     Congruence,
-    Constant,
-    Expression,
     Form,
     Interval,
     Matrix,
     Named,
     Number,
-    Product,
     Relation,
     SetOperation,
     Sum,
@@ -43,7 +39,6 @@ from reward_service.scoring.equivalence.limits import MAX_CHARS
 from reward_service.scoring.equivalence.normalize import is_broken
 from reward_service.scoring.equivalence.parse import Reading, read_answer
 from reward_service.scoring.equivalence.plain import compare_plain, read_plain
-from reward_service.scoring.equivalence.quantities import with_its_letter
 from reward_service.scoring.equivalence.ranges import range_of
 from reward_service.scoring.equivalence.readings import rounds_to, with_decimal_points, with_its_name
 from reward_service.scoring.equivalence.real_sets import same_real_sets
@@ -61,7 +56,8 @@ from reward_service.scoring.equivalence.relations import (
 )
 from reward_service.scoring.equivalence.same_collections import only_element, quotient, same_collections, same_named, same_operands
 from reward_service.scoring.equivalence.same_matrices import same_matrices
-from reward_service.scoring.equivalence.short_words import is_short_word, same_letters
+from reward_service.scoring.equivalence.same_values import same_values
+from reward_service.scoring.equivalence.short_words import is_short_word, same_letters, says_yes_or_no
 from reward_service.scoring.equivalence.vectors import beside_vector
 
 RULES_VERSION = 5  # of math and choice verdicts, stated in `service.versions`: raise it with any change of one once released
@@ -170,6 +166,8 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
     wordy = any(isinstance(form, Words) for form in (*gold.forms, *answer.forms))
     if wordy and gold.words == answer.words and _are_words(gold, answer):
         return Finding(True, "words")
+    if says_yes_or_no(gold.words, answer.words):
+        return Finding(True, "yes_or_no")
     if names_choice(gold.text, answer.words) or names_choice(answer.text, gold.words):
         return Finding(True, "letter_of_choice")
     if in_force().base_suffix == "optional" and any(isinstance(form, Based) and form.digits == answer.text.lower() for form in gold.forms):
@@ -182,6 +180,9 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
                 finding = _by_choice(gold, gold_form, answer_form) or finding
             if finding.equal:
                 return finding
+    value = behind_choice(gold.latex, answer.latex)
+    if value:
+        return _compare(gold, read_answer(value))
     if same_formulas(gold.latex, answer.latex):
         return Finding(True, "formula")
     if second_opinion.math_verify_agrees(gold.latex, answer.latex):
@@ -226,7 +227,7 @@ _NO = Finding(False, "kinds_differ")
 def _same(gold: Form, answer: Form) -> Finding:
     """Two forms, with whatever stands around their values taken off."""
     if type(gold) is Value and type(answer) is Value and not gold.word and not answer.word:
-        return _values(gold, answer)
+        return same_values(gold, answer)
     gold_exact, answer_exact = without_approximations(gold, _close), without_approximations(answer, _close)
     if gold_exact is None or answer_exact is None:
         return Finding(False, "approximation_contradicts")
@@ -248,7 +249,7 @@ def _same(gold: Form, answer: Form) -> Finding:
     if is_short_word(gold) or is_short_word(answer) or names_choices(gold, answer):
         return Finding(names_choices(gold, answer) or same_letters(only_element(gold), only_element(answer)), "letters")
     if isinstance(gold, Value) and isinstance(answer, Value):
-        return _values(gold, answer)
+        return same_values(gold, answer)
     if isinstance(gold, Words) and isinstance(answer, Words):
         return Finding(bool(gold.text) and gold.text == answer.text, "words")
     if isinstance(gold, Based) and isinstance(answer, Based):
@@ -326,34 +327,6 @@ def _relation_against(gold: Relation, answer: Form) -> Finding:
     if not named and not says_a_quantity(gold) and not names_a_set(gold):
         return Finding(False, "relation_is_no_value")
     return _same(assigned.values[-1] if assigned is not None else gold.sides[-1], answer)
-
-
-def _values(gold: Value, answer: Value) -> Finding:
-    if not gold.unit and not answer.unit:
-        return same_expressions(gold.expression, answer.expression)
-    gold, answer = with_its_letter(gold, answer.unit), with_its_letter(answer, gold.unit)
-    units = {gold.unit, answer.unit} - {""}
-    chosen = in_force()
-    if chosen.units == "required" and units and "%" not in units and gold.unit != answer.unit:
-        return Finding(False, "unit_missing")
-    if chosen.percent == "hundredth" and "%" in units:
-        return same_expressions(*(_hundredths(form) for form in (gold, answer)))
-    if len(units) == 2 and not (all(unit.startswith("degree") for unit in units) and "degree" in units):
-        return Finding(False, "units_differ")
-    if chosen.angles == "converted" and units == {"degree"} and gold.unit != answer.unit:
-        parts = [Product((form.expression, Constant("deg"))) if form.unit else form.expression for form in (gold, answer)]
-        if same_expressions(*parts).equal:
-            return Finding(True, "radians")
-    finding = same_expressions(gold.expression, answer.expression)
-    if finding.equal or units != {"%"} or gold.unit == answer.unit:
-        return finding
-    parts = [_hundredths(form) for form in (gold, answer)]
-    as_fraction = same_expressions(*parts)
-    return Finding(True, "percent") if as_fraction.equal else finding
-
-
-def _hundredths(form: Value) -> Expression:
-    return Product((form.expression, Number(Fraction(1, 100)))) if form.unit == "%" else form.expression
 
 
 def _sets(gold: Form, answer: Form) -> Finding:

@@ -39,7 +39,7 @@ _LEAD_IN = re.compile(
     r"(?:\\text\s*\{\s*)?(?:(?:so|thus|hence|therefore)[\s,]+)?(?:the\s+)?(?:final\s+|correct\s+)?ans(?:wer|\.)?\s*(?:is\s*:?|:|=)\s*(?:\}\s*:?\s*)?(?=.)",
     re.IGNORECASE,
 )
-_SAID = re.compile(r"\\text\s*\{\s*([A-Za-z ]{1,60}(?:\bis|:|=))\s*\}\s*(?=[\d\\.\-(]|[a-z] ?=)")
+_SAID = re.compile(r"\\text\s*\{\s*([A-Za-z ]{1,60}(?:\bis|:|=))\s*\}\s*(?=[\d\\.\-(]|[a-z] ?=|[a-zA-Z]\([a-z]\) ?=)")
 _FAMILY = re.compile(r"\\\{(?P<member>[^{}|:]*(?:\{[^{}]*\}[^{}|:]*)*)[|:]\s*[kmn]\s*\\in\s*\\mathbb\s*\{?\s*Z\s*\}?\s*\\\}")
 _RECURRING = re.compile(r"(-?\d+\.\d*?)(?:(\d)\2\2+|(\d{2,9}?)\3+) ?\\ldots")
 _LIMIT = re.compile(r"\\lim\s*_\s*\{[^{}=]*\}[^=<>]{1,60}=(?!.*=)\s*")
@@ -51,7 +51,7 @@ _OPTION = re.compile(
 _RATIO = re.compile(r"(\d+)\s*(?:\\text\s*\{\s*to\s*\}|to)\s*(\d+)")
 _MAPPING = re.compile(r"^f\s*:\s*([a-z])\s*\\mapsto(?![A-Za-z])")
 _LETTERS = re.compile(r"[A-Z](?:\s*,\s*[A-Z])*(?:\s*,\s*|\s*,?\s+and\s+)[A-Z]")
-_POINT = re.compile(r"[ABD-Z]\s*(\([^()]*,[^()]*\))")
+_POINT = re.compile(r"(?:[ABD-Z]|C(?=[^-]*-))\s*(\([^()]*,[^()]*\))")
 _EXCEPT = re.compile(r"all\s+(?:real\s+numbers?|reals)(?:\s+x)?\s+except(?:\s+for)?\s*(?:x\s*=\s*)?(.+)", re.IGNORECASE)
 _CURRENCY_CODE = re.compile(r"(?:USD|US\s*\\dollar)\s*(?=[\d.])")
 _CHOOSE_CALL = re.compile(r"(?<![A-Za-z\\_])C\s*\(\s*([^(),]+),\s*([^(),]+)\)")

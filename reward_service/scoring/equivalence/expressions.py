@@ -22,6 +22,7 @@ _ATOM_KINDS = frozenset({"number", "letter", "constant", "function"})
 _ATOM_COMMANDS = frozenset({"frac", "sqrt", "binom", "overline", "bar", "vec", "hat", "tilde", "lfloor", "lceil"})
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"}
 _FUNCTION_LETTERS = frozenset("fghpquvyABCDFGHIMNPQRSTUVWXYZ")  # `x(2)`, `k(2)`, `r(2)` are products
+_ALWAYS_FUNCTIONS = frozenset("fghFG")
 _MANY = frozenset({"max", "min", "gcd", "lcm"})
 _UNIT_VECTORS = (Constant("i"), Variable("j"), Variable("k"))
 _ACCENTS = frozenset({"overline", "bar", "vec", "hat", "tilde"})
@@ -262,6 +263,8 @@ class _Reader:
 
     def _called_with(self, letter: str) -> str:
         """`(0)` behind a function's letter, with which it is one name: the value of a function there is no product."""
+        if letter in _ALWAYS_FUNCTIONS and self.peek() == ("open", "(") and self.peek(2) != ("close", ")"):
+            return self._written_argument()
         sign = self.peek(1) == ("op", "-")
         number, close = self.peek(1 + sign), self.peek(2 + sign)
         if self.peek() != ("open", "(") or number.kind != "number" or close != ("close", ")"):
@@ -270,6 +273,15 @@ class _Reader:
             return ""
         self._at += 3 + sign
         return f"({'-' if sign else ''}{number.text})"
+
+    def _written_argument(self) -> str:
+        """An argument as it is written: `f(2x)` is not `2f(x)`."""
+        depth, start = 0, self._at
+        while (token := self._take()) is not _END:
+            depth += (token.text == "(") - (token.text == ")")
+            if depth == 0:
+                return "".join(token.text for token in self._tokens[start : self._at])
+        raise NotMath("never closed")
 
     def _subscript(self) -> str:
         if not self._skip("_"):

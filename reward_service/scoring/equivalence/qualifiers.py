@@ -11,19 +11,23 @@ import re
 _INTEGER_PARAMETER = re.compile(
     r"(?<=\S)\s*(?:[,(;|]\s*(?:\\text\s*\{\s*(?:where|for|with|for all|for any)\s*\}\s*)?"
     r"|\\text\s*\{,?\s*(?:where|for|with|for all|for any)\s*\}\s*)"
-    r"[kmn]\s*(?:\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?|\\text\s*\{\s*is an(?:y)? integer\s*\})\s*\)?$"
+    r"[kmn]\s*(?:\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?(?:\s*[\^_]\s*\{?\s*(?:\+|\\cdot|\*)\s*\}?)?|\\text\s*\{\s*is an(?:y)? integer\s*\})\s*\)?$"
 )
 _FOR_ALL = re.compile(r"(?<=\S)\s*,?\s*\\text\s*\{,?\s*for (?:all|every|any)(?: real)?(?: numbers?)?\s*(?:x\s*)?\}\s*x?$")
 _FOR_EVERY = re.compile(r"(?<=\S)\s*,?\s*\\forall\s*[a-z](?:\s*,\s*[a-z])*\s*(?:\\in\s*\\mathbb\s*\{?\s*[RZNQC]\s*\}?)?\s*$")
-_WORD = r"(?:where|for|with|all|any|every|some|each|and|real|arbitrary|positive|nonzero|non-zero|constants?|numbers?|a|an|the|is|are)"
+_WORD = r"(?:where|for|with|all|any|every|some|each|and|real|arbitrary|positive|natural|nonzero|non-zero|constants?|numbers?|integers?|a|an|the|is|are)"
 _QUALIFYING_TEXT = re.compile(r"\\text ?\{[ ,]*(?:where|for|with)(?: " + _WORD + r"){0,5} ?\}")
 _NAMES = re.compile(
     r" ?[A-Za-z](?:_\{?\w\}?)?(?: ?,? ?[A-Za-z](?:_\{?\w\}?)?)* ?"
     r"(?:\\in ?\\mathbb ?\{? ?[RQC] ?\}?(?:\^?[+_*]*)?|\\text ?\{ ?(?:is|are)(?: " + _WORD + r"){0,4} ?\})?"
 )
 _OF_A_CONSTANT = re.compile(
-    r"(?<=\S) ?[,;(] ?([A-DKa-d](?:_\{?\d\}?)?)(?: ?, ?[A-DKa-d](?:_\{?\d\}?)?){0,3} ?\\in ?\\mathbb ?\{? ?[RC] ?\}? ?\)?$"
+    r"(?<=\S) ?[,;(] ?([A-DKa-dx-z](?:_\{?\d\}?)?)(?: ?, ?[A-DKa-dx-z](?:_\{?\d\}?)?){0,3} ?\\in ?\\mathbb ?\{? ?[RC] ?\}? ?\)?$"
 )
+
+
+_EXCEPT_AT = re.compile(r"(?<=\S) ?[,;(] ?([a-z]) ?\\neq ?[^,;=<>()]{1,40}\)?$")
+_SAYS_WHERE = re.compile(r"\\(?:neq|in|le|ge)(?![A-Za-z])|[<>,;]")
 
 
 def without_qualifier(text: str) -> str:
@@ -32,6 +36,9 @@ def without_qualifier(text: str) -> str:
         text = _INTEGER_PARAMETER.sub("", text)
         constant = _OF_A_CONSTANT.search(text) if "=" in text else None
         text = text[: constant.start()] if constant and constant[1] in text[: constant.start()] else text
+    excluded = _EXCEPT_AT.search(text) if "\\neq" in text else None
+    if excluded and excluded[1] in text[: excluded.start()] and not _SAYS_WHERE.search(text[: excluded.start()]):
+        text = text[: excluded.start()]  # `\frac{x-1}{x+2}, x \neq -2`: where a formula has no value it says so itself
     text = _FOR_EVERY.sub("", text) if "\\forall" in text else text
     if "\\text" not in text:
         return text
