@@ -52,6 +52,7 @@ from reward_service.scoring.equivalence.relations import (
     names_a_set,
     same_relations,
     says_a_quantity,
+    spread,
     without_approximations,
 )
 from reward_service.scoring.equivalence.same_collections import only_element, quotient, same_collections, same_named, same_operands
@@ -163,15 +164,9 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
         finding = _plain_numbers(gold.forms[0], answer.forms[0])
         if finding is not None:
             return finding
-    wordy = any(isinstance(form, Words) for form in (*gold.forms, *answer.forms))
-    if wordy and gold.words == answer.words and _are_words(gold, answer):
-        return Finding(True, "words")
-    if says_yes_or_no(gold.words, answer.words):
-        return Finding(True, "yes_or_no")
-    if names_choice(gold.text, answer.words) or names_choice(answer.text, gold.words):
-        return Finding(True, "letter_of_choice")
-    if in_force().base_suffix == "optional" and any(isinstance(form, Based) and form.digits == answer.text.lower() for form in gold.forms):
-        return Finding(True, "base_omitted")
+    found = _by_words(gold, answer)
+    if found is not None:
+        return found
     finding = Finding(False, "unread")
     for gold_form in gold.forms:
         for answer_form in answer.forms:
@@ -188,6 +183,20 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
     if second_opinion.math_verify_agrees(gold.latex, answer.latex):
         return Finding(True, "math_verify")
     return finding
+
+
+def _by_words(gold: Reading, answer: Reading) -> Finding | None:
+    """What is equal as it is written."""
+    wordy = any(isinstance(form, Words) for form in (*gold.forms, *answer.forms))
+    if wordy and gold.words == answer.words and _are_words(gold, answer):
+        return Finding(True, "words")
+    if says_yes_or_no(gold.words, answer.words):
+        return Finding(True, "yes_or_no")
+    if names_choice(gold.text, answer.words) or names_choice(answer.text, gold.words):
+        return Finding(True, "letter_of_choice")
+    if in_force().base_suffix == "optional" and any(isinstance(form, Based) and form.digits == answer.text.lower() for form in gold.forms):
+        return Finding(True, "base_omitted")
+    return None
 
 
 def _plain_numbers(gold: Form, answer: Form) -> Finding | None:
@@ -231,7 +240,7 @@ def _same(gold: Form, answer: Form) -> Finding:
     gold_exact, answer_exact = without_approximations(gold, _close), without_approximations(answer, _close)
     if gold_exact is None or answer_exact is None:
         return Finding(False, "approximation_contradicts")
-    gold, answer = gold_exact, answer_exact
+    gold, answer = spread(gold_exact), spread(answer_exact)
     if not (isinstance(gold, Value) and isinstance(answer, Value)):
         same = same_real_sets(gold, answer)
         if same is not None:

@@ -67,6 +67,8 @@ _MAX_COUNTED_CHARS = 100  # a longer text is not read twice
 
 def rewritten(text: str) -> str:
     """The same answer in the grammar's own notation, if it is written by one of these customs."""
+    if text[:1] == "{" and (inside := _in_one_group(text)) is not None:
+        return rewritten(inside.strip())
     based = _BASED.fullmatch(text) if "_" in text or "base" in text else None
     if based:
         return _based(based) or text
@@ -98,6 +100,16 @@ def rewritten(text: str) -> str:
     text = "-" + text[minus.end() :] if (minus := _LEADING_MINUS.match(text)) else text
     text = _LEADING_ABOUT.sub("", text) if _LEADING_ABOUT.match(text) else text
     return _BRACKET_PAIR.sub(_turned, text) if "[" in text or "]" in text else text
+
+
+def _in_one_group(text: str) -> str | None:
+    """What braces hold that stand around the whole text."""
+    depth = 0
+    for index, char in enumerate(text.replace("\\{", "..").replace("\\}", "..")):
+        depth += (char == "{") - (char == "}")
+        if depth == 0:
+            return text[1:-1] if index == len(text) - 1 else None
+    return None
 
 
 def _led_in(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -22,7 +23,10 @@ _ATOM_KINDS = frozenset({"number", "letter", "constant", "function"})
 _ATOM_COMMANDS = frozenset({"frac", "sqrt", "binom", "overline", "bar", "vec", "hat", "tilde", "lfloor", "lceil"})
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"}
 _FUNCTION_LETTERS = frozenset("fghpquvyABCDFGHIMNPQRSTUVWXYZ")  # `x(2)`, `k(2)`, `r(2)` are products
-_ALWAYS_FUNCTIONS = frozenset("fghFG")
+_MAX_ARGUMENT_TOKENS = 6
+_NUMERIC_ARGUMENT = re.compile(r"-?\d+(?:\.\d+)?")
+_CALLED_WITH_LETTERS = re.compile(r"-[a-z]|-?\d+[a-z]|[fgh]\([a-z]\)")  # `f(1 + v)` and `h(a + b)` may be products
+_CLOSE = Token("close", ")")
 _MANY = frozenset({"max", "min", "gcd", "lcm"})
 _UNIT_VECTORS = (Constant("i"), Variable("j"), Variable("k"))
 _ACCENTS = frozenset({"overline", "bar", "vec", "hat", "tilde"})
@@ -262,26 +266,20 @@ class _Reader:
         return Variable(name + self._called_with(letter))
 
     def _called_with(self, letter: str) -> str:
-        """`(0)` behind a function's letter, with which it is one name: the value of a function there is no product."""
-        if letter in _ALWAYS_FUNCTIONS and self.peek() == ("open", "(") and self.peek(2) != ("close", ")"):
-            return self._written_argument()
-        sign = self.peek(1) == ("op", "-")
-        number, close = self.peek(1 + sign), self.peek(2 + sign)
-        if self.peek() != ("open", "(") or number.kind != "number" or close != ("close", ")"):
+        """`(0)` or `(2x)` behind a function's letter, with which it is one name: the value of a function there is no product."""
+        if self.peek() != ("open", "("):
             return ""
-        if letter not in _FUNCTION_LETTERS and (number.text != "0" or not letter.isalpha()):
+        inside = self._tokens[self._at + 1 : self._at + 1 + _MAX_ARGUMENT_TOKENS]
+        last = next((index for index, token in enumerate(inside) if token.text == ")" and inside[index + 1 :][:1] != [_CLOSE]), 0)
+        argument = "".join(token.text for token in inside[:last])
+        if _NUMERIC_ARGUMENT.fullmatch(argument):
+            called = letter in _FUNCTION_LETTERS or (argument == "0" and letter.isalpha())
+        else:
+            called = letter in "fgh" and _CALLED_WITH_LETTERS.fullmatch(argument) is not None
+        if not called:
             return ""
-        self._at += 3 + sign
-        return f"({'-' if sign else ''}{number.text})"
-
-    def _written_argument(self) -> str:
-        """An argument as it is written: `f(2x)` is not `2f(x)`."""
-        depth, start = 0, self._at
-        while (token := self._take()) is not _END:
-            depth += (token.text == "(") - (token.text == ")")
-            if depth == 0:
-                return "".join(token.text for token in self._tokens[start : self._at])
-        raise NotMath("never closed")
+        self._at += last + 2
+        return f"({argument})"
 
     def _subscript(self) -> str:
         if not self._skip("_"):

@@ -114,7 +114,7 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("\\gt",), r"\\(?:gt)(?![A-Za-z])", ">"),
         (("<=", "=<"), r"<=|=<", r"\\le "),
         ((">=",), r">=", r"\\ge "),
-        (("!=", "\\not\\in", "\\notin"), r"!=|\\not\\in(?![A-Za-z])", r"\\neq "),
+        (("!=", "/=", "\\not\\in", "\\notin"), r"!=|=?/=|\\not\\in(?![A-Za-z])", r"\\neq "),
         (("==",), r"==", "="),
         (("**",), r"\*\*", "^"),
         (("+/-",), r"\+/-", r"\\pm "),
@@ -145,6 +145,7 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("dots", "..."), r"\\[lc]?dots(?![A-Za-z])|(?<!\.)\.{3,}+(?=\s*(?:,|$))", r"\\ldots "),
         (("\\_",), r"\\_", "_"),
         (("{:}",), r"\{:\}", ":"),
+        (("{}", "{ }"), r"(?<![\\A-Za-z}\])^_])\{ ?\}(?! ?[_^])", ""),
         (("{-}", "{+}"), r"\{([-+])\}", r"\1"),
         (("\\prime",), r"\\prime(?![A-Za-z]) ?", "'"),
         (("^{'", "^'", "^ '", "^ {'"), r"\^ ?(?:\{('{1,3})\}|('))", r"\1\2"),
@@ -234,7 +235,7 @@ _MATHEMATICS = re.compile(r"\\[A-Za-z|]|[\^_=<>+*]|(?<![A-Za-z])[A-Za-z]!|\)!")
 _WORD_IN_MATHEMATICS = re.compile(
     r"(?<![\\A-Za-z])(?:[A-Za-z]{4,}|(?=[A-Za-z]{0,2}[aeiouyAEIOUY])[A-Za-z]{3}|[Nn]o|[Ii][fnst]|[Oo][rfn]|[Tt]o|[Ww]e|[Aa][nst]|[Bb][ey]|[Ss]o|[Dd]o)(?![A-Za-z])"
 )
-_ARTICLE = re.compile(r"^(?:the|an?) (?=\w\w)")
+_ARTICLE = re.compile(r"^(?:the|an?) (?!or |and )(?=\w\w)")
 _LETTER_IN_BRACKETS = re.compile(r"\(([a-z])\)")
 
 

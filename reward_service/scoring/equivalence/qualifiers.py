@@ -11,11 +11,13 @@ import re
 _INTEGER_PARAMETER = re.compile(
     r"(?<=\S)\s*(?:[,(;|]\s*(?:\\text\s*\{\s*(?:where|for|with|for all|for any)\s*\}\s*)?"
     r"|\\text\s*\{,?\s*(?:where|for|with|for all|for any)\s*\}\s*)"
-    r"[kmn]\s*(?:\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?(?:\s*[\^_]\s*\{?\s*(?:\+|\\cdot|\*)\s*\}?)?|\\text\s*\{\s*is an(?:y)? integer\s*\})\s*\)?$"
+    r"[kmn]\s*(?:\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?(?:\s*[\^_]\s*\{?\s*(?:\+|\\cdot|\*)\s*\}?)?"
+    r"|\\text\s*\{\s*is an(?:y)? integer\s*\})\s*\)?$"
 )
 _FOR_ALL = re.compile(r"(?<=\S)\s*,?\s*\\text\s*\{,?\s*for (?:all|every|any)(?: real)?(?: numbers?)?\s*(?:x\s*)?\}\s*x?$")
 _FOR_EVERY = re.compile(r"(?<=\S)\s*,?\s*\\forall\s*[a-z](?:\s*,\s*[a-z])*\s*(?:\\in\s*\\mathbb\s*\{?\s*[RZNQC]\s*\}?)?\s*$")
-_WORD = r"(?:where|for|with|all|any|every|some|each|and|real|arbitrary|positive|natural|nonzero|non-zero|constants?|numbers?|integers?|a|an|the|is|are)"
+_WORDS = "where for with all any every some each and real arbitrary positive natural nonzero non-zero constants? numbers? integers? a an the is are"
+_WORD = "(?:" + _WORDS.replace(" ", "|") + ")"
 _QUALIFYING_TEXT = re.compile(r"\\text ?\{[ ,]*(?:where|for|with)(?: " + _WORD + r"){0,5} ?\}")
 _NAMES = re.compile(
     r" ?[A-Za-z](?:_\{?\w\}?)?(?: ?,? ?[A-Za-z](?:_\{?\w\}?)?)* ?"

@@ -70,7 +70,29 @@ def assignment(relation: Relation) -> Assignment | None:
     single = _is_single_name(name) or _is_called_name(name, relation.sides[1])
     if not single and not _is_compound_name(name):
         return None
+    if len(relation.sides) == 2 and isinstance(name, Collection):
+        return Assignment(*_in_known_order(name, relation.sides[1]), single)
     return Assignment(render(name), relation.sides[1:], single)
+
+
+def _in_known_order(names: Collection, values: Form) -> tuple[str, tuple[Form, ...]]:
+    """`(y, x) = (1, 2)` as (x, y) and (2, 1), where everybody knows the order of the names."""
+    if isinstance(values, Collection) and values.kind == "tuple" and len(values.items) == len(names.items):
+        pairs = sorted(zip(map(render, names.items), values.items, strict=True), key=lambda pair: pair[0])
+        if len({name for name, _ in pairs}) == len(pairs) and any(group.issuperset(name for name, _ in pairs) for group in _ORDERED):
+            return f"({', '.join(name for name, _ in pairs)})", (Collection("tuple", tuple(value for _, value in pairs)),)
+    return render(names), (values,)
+
+
+def spread(form: Form) -> Form:
+    """`x = y = 0` as the list of `x = 0` and `y = 0`."""
+    if type(form) is not Relation or len(form.sides) < 3 or set(form.operators) != {"="}:
+        return form
+    names, value = form.sides[:-1], form.sides[-1]
+    letters = {name.expression for name in names if isinstance(name, Value) and isinstance(name.expression, Variable) and not name.unit}
+    if len(letters) != len(names) or not isinstance(value, Value) or not numeric.is_constant(value.expression):
+        return form
+    return Collection("list", tuple(Relation((name, value), ("=",)) for name in names))
 
 
 def backwards(relation: Relation) -> Relation:
@@ -233,8 +255,8 @@ def _both_name_a_function(gold: Relation, answer: Relation) -> bool:
                 return function in _FUNCTION_NAMES
             case Variable("y"), Product((Power(Variable(function), exponent), Variable("x"))):
                 return function in _FUNCTION_NAMES and exponent == _MINUS_FIRST
-            case Variable(name), Product((Variable(function), Variable())):
-                return name == function
+            case Variable(name), Product((Variable(function), Variable(argument))):
+                return name == function and not argument.isupper()
     return False
 
 
