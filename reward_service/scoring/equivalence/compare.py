@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from reward_service.scoring.equivalence import numeric, second_opinion
+from reward_service.scoring.equivalence import families, numeric, second_opinion
 from reward_service.scoring.equivalence.chosen import behind_choice, names_choice, names_choices
 from reward_service.scoring.equivalence.congruences import same_congruences
 from reward_service.scoring.equivalence.conventions import DEFAULT, in_force, read_conventions, under
@@ -39,6 +39,7 @@ from reward_service.scoring.equivalence.limits import MAX_CHARS
 from reward_service.scoring.equivalence.normalize import is_broken
 from reward_service.scoring.equivalence.parse import Reading, read_answer
 from reward_service.scoring.equivalence.plain import compare_plain, read_plain
+from reward_service.scoring.equivalence.qualifiers import condition_of
 from reward_service.scoring.equivalence.ranges import range_of
 from reward_service.scoring.equivalence.readings import rounds_to, with_decimal_points, with_its_name
 from reward_service.scoring.equivalence.real_sets import same_real_sets
@@ -158,6 +159,8 @@ def _shown(reading: Reading) -> str:
 def _compare(gold: Reading, answer: Reading) -> Finding:
     if answer.limit or gold.limit:
         return Finding(False, f"limit:{answer.limit or gold.limit}")
+    if gold.numbers and answer.numbers and gold.numbers != answer.numbers:
+        return Finding(False, "conditions_differ")
     if gold.text == answer.text and answer.words:
         return Finding(True, "identical")
     if len(gold.forms) == len(answer.forms) == 1 and in_force() is DEFAULT:
@@ -175,14 +178,24 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
                 finding = _by_choice(gold, gold_form, answer_form) or finding
             if finding.equal:
                 return finding
+    return _beyond_forms(gold, answer) or finding
+
+
+def _beyond_forms(gold: Reading, answer: Reading) -> Finding | None:
+    """What is equal though no two forms are."""
+    if gold.numbers == answer.numbers == "Z" and _same_family(gold, answer):
+        return Finding(True, "family")
     value = behind_choice(gold.latex, answer.latex)
     if value:
         return _compare(gold, read_answer(value))
+    conditions = condition_of(gold.latex), condition_of(answer.latex)
+    if any(conditions):
+        return _under_conditions(gold, answer, *conditions)
     if same_formulas(gold.latex, answer.latex):
         return Finding(True, "formula")
     if second_opinion.math_verify_agrees(gold.latex, answer.latex):
         return Finding(True, "math_verify")
-    return finding
+    return None
 
 
 def _by_words(gold: Reading, answer: Reading) -> Finding | None:
@@ -197,6 +210,22 @@ def _by_words(gold: Reading, answer: Reading) -> Finding | None:
     if in_force().base_suffix == "optional" and any(isinstance(form, Based) and form.digits == answer.text.lower() for form in gold.forms):
         return Finding(True, "base_omitted")
     return None
+
+
+def _same_family(gold: Reading, answer: Reading) -> bool:
+    return any(
+        _same(shifted, answer_form).equal
+        for gold_form in gold.forms
+        for answer_form in answer.forms
+        for shifted in families.shifted(gold_form, answer_form)
+    )
+
+
+def _under_conditions(gold: Reading, answer: Reading, one: tuple[str, str] | None, other: tuple[str, str] | None) -> Finding:
+    r"""`y = \sqrt{x} (x \ge 0)`: the formulas, and the conditions where both state one."""
+    if one and other and not _compare(read_answer(one[1]), read_answer(other[1])).equal:
+        return Finding(False, "conditions_differ")
+    return _compare(read_answer(one[0]) if one else gold, read_answer(other[0]) if other else answer)
 
 
 def _plain_numbers(gold: Form, answer: Form) -> Finding | None:

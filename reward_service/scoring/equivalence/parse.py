@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -35,6 +35,7 @@ from reward_service.scoring.equivalence.matrices import holds_matrix, read_matri
 from reward_service.scoring.equivalence.normalize import normalize, plain_words, with_small_words
 from reward_service.scoring.equivalence.phrases import phrase
 from reward_service.scoring.equivalence.plain import Plain, read_plain
+from reward_service.scoring.equivalence.qualifiers import numbers_of_parameter
 from reward_service.scoring.equivalence.quantities import read_quantity
 from reward_service.scoring.equivalence.relations import named_values, speaks_of_several
 from reward_service.scoring.equivalence.renaming import under_one_parameter
@@ -47,12 +48,17 @@ _SPACE = re.compile(r"(?<![0-9A-Za-z.])\s+|\s+(?![0-9A-Za-z.])")  # `1 2` is not
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """An answer as it was read. `limit` names the bound that it broke, if any; then nothing else was built."""
+    """An answer as it was read.
+
+    `limit` names the bound that it broke, if any; then nothing else was built. `numbers` says what a parameter runs through where that is
+    said behind the answer: `Z` or `N`.
+    """
 
     latex: str
     words: str
     forms: tuple[Form, ...]
     limit: str | None = None
+    numbers: str = ""
 
     @property
     def text(self) -> str:
@@ -84,6 +90,7 @@ def read_fully(text: str) -> Reading:
         return Reading("", "", (), error.limit)
     if "\\in" in text or "integer" in text:
         forms = under_one_parameter(text, forms)
+        return Reading(normalized, plain_words(normalized), forms, numbers=numbers_of_parameter(text))
     return Reading(normalized, plain_words(normalized), forms)
 
 
@@ -182,6 +189,8 @@ def _answer(tokens: Sequence[Token]) -> Form:
     parts = [parts[index] for index in kept]
     if len(parts) == 1:
         return _item(parts[0])
+    if any(token == _OTHER_SIGN for token in tokens):
+        return _plus_minus(tokens, _answer)  # the signs of all parts go together
     first = split(parts[0], _is_naming)
     if len(first[0]) == 2 and not any(split(part, _is_relation)[1] for part in parts[1:]):
         # `n = 1, 2, 3`: the name belongs to the whole list.
@@ -313,12 +322,12 @@ def _unit(tokens: Sequence[Token]) -> Form:
     if "end" in kinds and holds_matrix(tokens):
         return read_matrix(tokens)
     if "pm" in kinds and tokens[0].text != "\\{":  # `\{0, \pm 1\}` is one set
-        return _plus_minus(tokens)
+        return _plus_minus(tokens, _unit)
     collection = _bracketed(tokens)
     if collection is not None:
         return collection
     if "pm" in kinds:
-        return _plus_minus(tokens)
+        return _plus_minus(tokens, _unit)
     ratio, cuts = split(tokens, _is_colon) if _COLON in tokens else ([], [])
     if cuts:
         minutes = [part[0].text if part else "" for part in ratio[1:]]
@@ -355,10 +364,13 @@ def _plain(form: Form) -> Expression:
     return form.expression
 
 
-def _plus_minus(tokens: Sequence[Token]) -> Form:
+_OTHER_SIGN = Token("pm", "mp")
+
+
+def _plus_minus(tokens: Sequence[Token], read: Callable[[Sequence[Token]], Form]) -> Form:
     r"""`a \pm b` is the list of its two readings; several signs go together."""
 
     def resolved(upper: bool) -> list[Token]:
         return [Token("op", "+" if (token.text == "pm") == upper else "-") if token.kind == "pm" else token for token in tokens]
 
-    return Collection("list", (_unit(resolved(True)), _unit(resolved(False))))
+    return Collection("list", (read(resolved(True)), read(resolved(False))))

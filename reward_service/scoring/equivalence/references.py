@@ -9,7 +9,7 @@ from reward_service.scoring.equivalence.forms import Collection, Value, Words
 from reward_service.scoring.equivalence.parse import Reading
 
 _UNFINISHED = re.compile(
-    r"(?:\\|(?<![A-Za-z}]\^)[-+]|[\^_=*/<>]|\\(?:frac|dfrac|tfrac|cfrac|binom|sqrt|text|mathrm|overline|left|right|begin|cdot|times|le|ge)\s*(?:\{[^{}]*\})?)$"
+    r"(?:\\|(?<![A-Za-z}][\^_])[-+]|(?<!\^)\*|[\^_=/<>]|\\(?:frac|dfrac|tfrac|cfrac|binom|sqrt|text|mathrm|overline|left|right|begin|cdot|times|le|ge)\s*(?:\{[^{}]*\})?)$"
 )
 _TRAILING_SPACES = re.compile(r"(?:\\[ ,;!]?)+$")
 _EMPTY_ARGUMENT = re.compile(r"\\(?:frac|dfrac|tfrac|cfrac|binom|sqrt)\s*(?:\{[^{}]*\}\s*)?\{\s*\}")
@@ -67,6 +67,8 @@ def malformed(gold: str, reading: Reading) -> str | None:
     if gold.count("\\begin{") != gold.count("\\end{"):
         return "unfinished_command"
     stripped = _TRAILING_SPACES.sub("", gold.rstrip().rstrip("$").rstrip())
+    if stripped[:2] == stripped[-2:] == "**":
+        stripped = stripped[2:-2]
     if isinstance(reading.forms[0], Collection) and stripped.count("<") == stripped.count(">") == 1:
         stripped = stripped.removesuffix(">").removesuffix("\\right")  # a vector: `<1, 2>`
     flat = _flattened(stripped)

@@ -146,6 +146,8 @@ def is_quantity_name(form: Form) -> bool:
 def says_a_quantity(relation: Relation) -> bool:
     r"""Whether it gives the number of something in a figure or of a function: `AB = 7`, `\cos A = \frac78`, `f(2) = 5`; not `x + y = 7`."""
     name, value = relation.sides[0], relation.sides[-1]
+    if relation.operators == ("=",) and isinstance(value, Collection) and value.kind in ("ratio", "clock"):
+        return is_quantity_name(name)
     if set(relation.operators) != {"="} or not isinstance(name, Value) or not isinstance(value, Value):
         return False
     letters = set(numeric.variables(name.expression))

@@ -7,18 +7,19 @@ import re
 from reward_service.scoring.equivalence.forms import Apply, Collection, Expression, Form, Power, Product, Relation, Sum, Value, Variable
 
 _DECLARED = re.compile(
-    r"(?<![A-Za-z\\])([kmn])\s*\\in\s*\\mathbb\s*\{?\s*[ZN]|(?<![A-Za-z\\])([kmn])\s*\\text\s*\{ ?(?:is|are) (?:an |any )?integers?"
+    r"(?<![A-Za-z\\])([kmn])\s*\\in\s*\\math(?:bb|bf|rm)\s*\{?\s*[ZN]"
+    r"|(?<![A-Za-z\\])([kmn])\s*\\text\s*\{ ?(?:is|are) (?:an |any )?integers?"
 )
-_PARAMETER = "k"
+PARAMETER = "k"
 
 
 def under_one_parameter(text: str, forms: tuple[Form, ...]) -> tuple[Form, ...]:
     r"""The forms, and those with `k` for the integer that the text declares under another name: `2\pi n, n \in \mathbb{Z}`."""
     found = _DECLARED.search(text)
-    name = (found[1] or found[2]) if found else _PARAMETER
-    if name == _PARAMETER or _ALREADY.search(text):
+    name = (found[1] or found[2]) if found else PARAMETER
+    if name == PARAMETER or _ALREADY.search(text):
         return forms
-    return tuple(dict.fromkeys((*forms, *(_renamed_form(form, name, _PARAMETER) for form in forms))))
+    return tuple(dict.fromkeys((*forms, *(_renamed_form(form, name, PARAMETER) for form in forms))))
 
 
 _ALREADY = re.compile(r"(?<![A-Za-z\\])k(?![A-Za-z])")
@@ -37,15 +38,20 @@ def _renamed_form(form: Form, old: str, new: str) -> Form:
 
 def renamed(expression: Expression, old: str, new: str) -> Expression:
     """The expression with `new` for every `old`."""
+    return replaced(expression, old, Variable(new))
+
+
+def replaced(expression: Expression, old: str, new: Expression) -> Expression:
+    """The expression with another one for the variable `old`."""
     match expression:
         case Variable(name):
-            return Variable(new) if name == old else expression
+            return new if name == old else expression
         case Sum(parts):
-            return Sum(tuple(renamed(part, old, new) for part in parts))
+            return Sum(tuple(replaced(part, old, new) for part in parts))
         case Product(parts):
-            return Product(tuple(renamed(part, old, new) for part in parts))
+            return Product(tuple(replaced(part, old, new) for part in parts))
         case Power(base, exponent):
-            return Power(renamed(base, old, new), renamed(exponent, old, new))
+            return Power(replaced(base, old, new), replaced(exponent, old, new))
         case Apply(function, arguments):
-            return Apply(function, tuple(renamed(argument, old, new) for argument in arguments))
+            return Apply(function, tuple(replaced(argument, old, new) for argument in arguments))
     return expression
