@@ -25,12 +25,10 @@ from reward_service.scoring.equivalence.forms import (
     Interval,
     Matrix,
     Named,
-    Number,
     Relation,
     SetOperation,
     Sum,
     Value,
-    Variable,
     Words,
     render,
 )
@@ -58,7 +56,7 @@ from reward_service.scoring.equivalence.relations import (
 )
 from reward_service.scoring.equivalence.same_collections import only_element, quotient, same_collections, same_named, same_operands
 from reward_service.scoring.equivalence.same_matrices import same_matrices
-from reward_service.scoring.equivalence.same_values import same_values
+from reward_service.scoring.equivalence.same_values import same_plain_numbers, same_values
 from reward_service.scoring.equivalence.short_words import is_short_word, same_letters, says_yes_or_no
 from reward_service.scoring.equivalence.vectors import beside_vector
 
@@ -164,7 +162,7 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
     if gold.text == answer.text and answer.words:
         return Finding(True, "identical")
     if len(gold.forms) == len(answer.forms) == 1 and in_force() is DEFAULT:
-        finding = _plain_numbers(gold.forms[0], answer.forms[0])
+        finding = same_plain_numbers(gold.forms[0], answer.forms[0])
         if finding is not None:
             return finding
     found = _by_words(gold, answer)
@@ -226,25 +224,6 @@ def _under_conditions(gold: Reading, answer: Reading, one: tuple[str, str] | Non
     if one and other and not _compare(read_answer(one[1]), read_answer(other[1])).equal:
         return Finding(False, "conditions_differ")
     return _compare(read_answer(one[0]) if one else gold, read_answer(other[0]) if other else answer)
-
-
-def _plain_numbers(gold: Form, answer: Form) -> Finding | None:
-    """What most pairs are: two numbers, one of them with a unit or under a letter perhaps."""
-    if type(answer) is Relation and answer.operators == _EQUALS and type(gold) is Value and not gold.unit:
-        name, value = answer.sides
-        if type(name) is Value and type(name.expression) is Variable and not name.unit and type(value) is Value and not value.unit:
-            answer = value
-    if type(gold) is not Value or type(answer) is not Value:
-        return None
-    if type(gold.expression) is not Number or type(answer.expression) is not Number:
-        return None
-    if gold.unit != answer.unit and ((gold.unit and answer.unit) or gold.unit in _CONVERTED or answer.unit in _CONVERTED):
-        return None
-    return same_expressions(gold.expression, answer.expression)
-
-
-_EQUALS = ("=",)
-_CONVERTED = frozenset({"%", "degree"})  # units that may change the number
 
 
 def _by_choice(gold: Reading, gold_form: Form, answer: Form) -> Finding | None:

@@ -6,8 +6,27 @@ from fractions import Fraction
 
 from reward_service.scoring.equivalence.conventions import in_force
 from reward_service.scoring.equivalence.equality import Finding, same_expressions
-from reward_service.scoring.equivalence.forms import Constant, Expression, Number, Product, Value
+from reward_service.scoring.equivalence.forms import Constant, Expression, Form, Number, Product, Relation, Value, Variable
 from reward_service.scoring.equivalence.quantities import with_its_letter
+
+
+def same_plain_numbers(gold: Form, answer: Form) -> Finding | None:
+    """What most pairs are: two numbers, one of them with a unit or under a letter perhaps."""
+    if type(answer) is Relation and answer.operators == _EQUALS and type(gold) is Value and not gold.unit:
+        name, value = answer.sides
+        if type(name) is Value and type(name.expression) is Variable and not name.unit and type(value) is Value and not value.unit:
+            answer = value
+    if type(gold) is not Value or type(answer) is not Value:
+        return None
+    if type(gold.expression) is not Number or type(answer.expression) is not Number:
+        return None
+    if gold.unit != answer.unit and ((gold.unit and answer.unit) or gold.unit in _CONVERTED or answer.unit in _CONVERTED):
+        return None
+    return same_expressions(gold.expression, answer.expression)
+
+
+_EQUALS = ("=",)
+_CONVERTED = frozenset({"%", "degree"})  # units that may change the number
 
 
 def same_values(gold: Value, answer: Value) -> Finding:
