@@ -149,7 +149,26 @@ def _read(text: str) -> Form:
     try:
         return _answer(tokenize(text))
     except NotMath:
-        return _of_letters(text) or Words(plain_words(text))
+        return _of_letters(text) or _named_value(text) or Words(plain_words(text))
+
+
+_NAMED_VALUE = re.compile(r"(?P<name>[^<>]{1,300}[^=<>!:\\/])=(?P<value>[^=<>]+)")
+_GROUP = re.compile(r"\{[^{}]*\}")
+
+
+def _named_value(text: str) -> Form | None:
+    r"""`\|v\| = 5`, `\int_0^1 x dx = \frac12`: what is beyond the grammar, and the value that it is said to have."""
+    found = _NAMED_VALUE.fullmatch(text) if "=" in text else None
+    if found is None or not _IN_MATHEMATICS.search(found["name"]) or "=" in _GROUP.sub("", _GROUP.sub("", found["name"])):
+        return None
+    try:
+        value = _answer(tokenize(found["value"]))
+    except NotMath:
+        return None
+    return Relation((Words(with_small_words(found["name"].strip())), value), ("=",)) if isinstance(value, Value) else None
+
+
+_IN_MATHEMATICS = re.compile(r"\\\||\\(?:int|sum|prod|lim|lVert|overrightarrow|Vert|norm|det|mathbb)(?![A-Za-z])")
 
 
 _LETTERS_TOGETHER = re.compile(
@@ -347,7 +366,7 @@ def _bracketed(tokens: Sequence[Token]) -> Form | None:
     if brackets == "{}":
         return _answer(inside)
     if not cuts:
-        return Collection("set", (_item(inside),)) if brackets == "\\{\\}" else None
+        return Collection("set", _items([inside])) if brackets == "\\{\\}" else None
     items = _items(parts)
     if brackets == "\\{\\}":
         return Collection("set", items)
