@@ -30,10 +30,11 @@ from reward_service.scoring.equivalence.forms import (
     Variable,
     Words,
 )
-from reward_service.scoring.equivalence.limits import LimitExceeded, check_text
+from reward_service.scoring.equivalence.limits import MAX_ITEMS, LimitExceeded, check_count, check_text
 from reward_service.scoring.equivalence.matrices import holds_matrix, read_matrix
 from reward_service.scoring.equivalence.normalize import normalize, plain_words, with_small_words
 from reward_service.scoring.equivalence.phrases import phrase
+from reward_service.scoring.equivalence.piecewise import Pieces, pieces_of
 from reward_service.scoring.equivalence.plain import Plain, read_plain
 from reward_service.scoring.equivalence.qualifiers import numbers_of_parameter
 from reward_service.scoring.equivalence.quantities import read_quantity
@@ -142,6 +143,9 @@ def _read(text: str) -> Form:
         return Based(digits.lstrip("0") or "0", base) if 2 <= base <= 36 and set(digits) <= set(_DIGITS[:base]) else Words(text)
     if _LOGIC.search(text) and not _SAYS_WHICH.search(text):
         return Words(plain_words(_LOGIC.sub(lambda found: " and " if found[0] in ("\\land", "\\wedge") else " or ", text)))
+    pieces = pieces_of(text)
+    if pieces is not None:
+        return _in_pieces(pieces)
     if text[:1] == "(" and _ENUMERATED.match(text):
         return Words(plain_words(text))
     if " " in text and _SENTENCE.fullmatch(text) and any(word not in KNOWN_WORDS for word in _LONG_WORD.findall(text)):
@@ -150,6 +154,13 @@ def _read(text: str) -> Form:
         return _answer(tokenize(text))
     except NotMath:
         return _of_letters(text) or _named_value(text) or Words(plain_words(text))
+
+
+def _in_pieces(pieces: Pieces) -> Form:
+    """A function in pieces, under its name where it has one."""
+    check_count(len(pieces.rows), MAX_ITEMS, "max_items")
+    cases = Collection("cases", tuple(Collection("tuple", (_read(value), _read(condition))) for value, condition in pieces.rows))
+    return Relation((_read(pieces.name), cases), ("=",)) if pieces.name else cases
 
 
 _NAMED_VALUE = re.compile(r"(?P<name>[^<>]{1,300}[^=<>!:\\/])=(?P<value>[^=<>]+)")

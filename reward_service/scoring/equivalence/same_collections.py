@@ -8,6 +8,7 @@ from reward_service.scoring.equivalence import exact, numeric
 from reward_service.scoring.equivalence.conventions import in_force
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
 from reward_service.scoring.equivalence.forms import Collection, Expression, Form, Named, Power, Product, SetOperation, Value, render
+from reward_service.scoring.equivalence.piecewise import same_pieces
 
 Equal = Callable[[Form, Form], bool]
 
@@ -16,6 +17,8 @@ def same_collections(gold: Collection, answer: Collection, equal: Equal) -> bool
     """Two tuples, lists, sets or ratios."""
     if {gold.kind, answer.kind} == {"and", "or"}:
         return False
+    if "cases" in (gold.kind, answer.kind):
+        return gold.kind == answer.kind and same_pieces(gold, answer, equal)
     kinds = {"list" if form.kind == "or" else form.kind for form in (gold, answer)}
     if kinds == {"clock"}:
         return _in_order(gold.items, answer.items, equal)
