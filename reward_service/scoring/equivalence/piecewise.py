@@ -13,8 +13,6 @@ _CASES = re.compile(
     r"(?:(?P<name>[^=&]{1,40}) ?= ?)?(?:\\begin ?\{cases\}(?P<rows>.*)\\end ?\{cases\}"
     r"|\\\{ ?\\begin ?\{array\}(?: ?\{[lcr| ]*\})?(?P<lines>.*)\\end ?\{array\})"
 )
-    r"(?:(?P<name>[^=&]{1,40}) ?= ?)?(?:\\\{ ?)?\\begin ?\{(?P<kind>cases|array)\}(?: ?\{[lcr| ]*\})?(?P<rows>.*)\\end ?\{(?P=kind)\}"
-)
 _LEADING = re.compile(r"^(?:\\text ?\{ ?(?:if|for|when|where|,| )+ ?\}|if |for |when )(?: ?\\text ?\{ ?\})? ?")
 _OTHERWISE = re.compile(r"^(?:\\text ?\{ ?)?(?:otherwise|else|in all other cases)(?: ?\})?$")
 OTHERWISE = Words("otherwise")
