@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from reward_service.scoring.equivalence.customs import counted
 from reward_service.scoring.equivalence.expressions import number_of, read_expression
 from reward_service.scoring.equivalence.forms import (
     Based,
@@ -42,6 +41,7 @@ from reward_service.scoring.equivalence.relations import named_values, speaks_of
 from reward_service.scoring.equivalence.renaming import under_one_parameter
 from reward_service.scoring.equivalence.sparse import read_plainly
 from reward_service.scoring.equivalence.tokens import KNOWN_WORDS, MAX_LETTERS, NotMath, Token, closes_last, split, tokenize
+from reward_service.scoring.equivalence.variants import variants
 
 _AFTER_COMMAND = re.compile(r"(?<=\\le) (?=[^A-Za-z])|(?<=\\ge) (?=[^A-Za-z])|(?<=\\neq) (?=[^A-Za-z])|(?<=\\pi) (?=[^A-Za-z])")
 _SPACE = re.compile(r"(?<![0-9A-Za-z.])\s+|\s+(?![0-9A-Za-z.])")  # `1 2` is not `12`
@@ -85,8 +85,8 @@ def read_fully(text: str) -> Reading:
     try:
         check_text(text)
         normalized = normalize(text)
-        variants = _variants(normalized)
-        forms = (_read(variants[0]),) if len(variants) == 1 else tuple(dict.fromkeys(map(_read, variants)))
+        texts = variants(normalized)
+        forms = (_read(texts[0]),) if len(texts) == 1 else tuple(dict.fromkeys(map(_read, texts)))
     except LimitExceeded as error:
         return Reading("", "", (), error.limit)
     if "\\in" in text or "integer" in text:
@@ -98,30 +98,6 @@ def read_fully(text: str) -> Reading:
 def _plain_form(plain: Plain) -> Form:
     number = Value(Number(Fraction(plain.top, plain.bottom)), plain.unit)
     return Relation((Value(Variable(plain.name)), number), ("=",)) if plain.name else number
-
-
-_THOUSANDS = re.compile(r"(?<![\d.,\w\\}])\d{1,3}(?:,\d{3})+(?![\d,\w])")
-_SPACED_THOUSANDS = re.compile(r"(?<![\d.,\w\\}] )(?<![\d.,\w\\}])[1-9]\d{0,2}(?: \d{3})+(?![\d\w]| \d)")
-
-
-_OVER_CAPITALS = re.compile(r"/ ?([A-Z]{2,3})(?![A-Za-z(_^])")  # `t/RC` divides by both
-_PADDED = re.compile(r"\d,0\d\d(?!\d)")  # no list has an element `000`
-
-
-def _variants(text: str) -> list[str]:
-    """The text, and before it the text with its bare `1,234` and `1 234` as whole numbers; behind it what `C(5, 2)` counts, and `t/RC`."""
-    chosen = counted(text)
-    if chosen != text:
-        return [text, chosen]
-    if "/" in text and (over := _OVER_CAPITALS.sub(r"/(\1)", text)) != text:
-        return [text, over]
-    if "(" in text or "[" in text or "\\{" in text:
-        return [text]
-    joined = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
-    joined = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), joined)
-    if joined != text and _PADDED.search(text):
-        return [joined]
-    return [joined, text] if joined != text else [text]
 
 
 _BASED = re.compile(r"([0-9A-F][0-9A-Za-z]*)\s*_\s*(?:\{\s*(\d{1,2})\s*\}|(\d{1,2}))")
