@@ -1,4 +1,4 @@
-r"""The texts as which one answer may be read: `1,234` is a number or a list, `C(5, 2)` a point or a count, `t/RC` one quotient or another."""
+r"""The texts as which one answer may be read: `1,234` is a number or a list, `C(5, 2)` a point or a count, `t/RC` one of two quotients."""
 
 from __future__ import annotations
 
