@@ -76,7 +76,7 @@ def compare(one: Expression, other: Expression) -> tuple[Evidence, str]:
         agreed += 1
     if agreed < (_FEWEST_POINTS if names else 1):
         return Evidence.UNKNOWN, ""
-    witness = _differ_in_pieces(one, other, names, whole) if names and everywhere and not complex_ok else None
+    witness = _differ_in_pieces(one, other, names, whole) if (everywhere or whole) and names and not complex_ok else None
     return (Evidence.AGREES, "") if witness is None else (Evidence.REFUTED, witness)
 
 
@@ -274,7 +274,7 @@ def _power(base: Numeral, exponent: Numeral, written: Expression) -> Numeral:
         raise NoValue  # of a base between a half and one the size says nothing
     if not base and context.re(exponent) <= 0:
         raise NoValue
-    if not context.im(base) and context.re(base) < 0 and not context.im(exponent):
+    if not isinstance(written, Number) and not context.im(base) and context.re(base) < 0:
         exponent = _snapped(exponent)  # `(-1)^{n/3}` with n = 6
     odd_root = isinstance(written, Number) and written.value.denominator % 2 == 1 < written.value.denominator
     if odd_root and not context.im(base) and context.re(base) < 0:

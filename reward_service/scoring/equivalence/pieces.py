@@ -19,7 +19,7 @@ from reward_service.scoring.equivalence.sampling import how_far, lattice, point_
 _CHOOSING = frozenset({"max", "min"})
 _JUMPING = frozenset({"floor", "ceiling"})
 _PIECEWISE = frozenset({"abs", "sgn"}) | _CHOOSING | _JUMPING
-_WORK = 24_000  # parts of expressions that are evaluated in one comparison
+_WORK = 16_000  # parts of expressions that are evaluated in one comparison
 _MAX_SUSPECTS = 6
 _MAX_SWITCHES = 8  # expressions whose changes of sign are looked for
 _MAX_PLACES = 30  # where one of them changes it
@@ -28,7 +28,8 @@ _BISECTIONS, _NARROWINGS = 40, 36
 _DIFFERENT = 1e-7
 _TINY = 1e-9
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_OUTWARD = (1e-9, 1e-6, 1e-4, 1e-3, 0.01, 0.05, 0.1, *[step / 4 for step in range(1, 49)], *map(float, (
+_OUTWARD = (1e-9, 1e-6, 1e-4, 1e-3, 0.01, 0.05, 0.1, *[step / 4 for step in range(1, 17)],
+    *[step / 2 for step in range(9, 25)], *map(float, (
     14, 17, 20, 25, 30, 40, 50, 65, 80, 100, 150, 200, 300, 500, 750, 1_000, 2_000, 5_000, 10_000, 100_000, 1_000_000,
 )))  # fmt: skip
 _LINE = (*[-value for value in reversed(_OUTWARD)], 0.0, *_OUTWARD)
@@ -84,7 +85,7 @@ class _Search:
 
     def differ(self, point: dict[str, Fraction]) -> tuple[bool, bool]:
         """Whether doubles differ at a point, and whether by having a value."""
-        self._left -= self._size
+        self._left -= self._size + 2 * len(point)
         at = {name: float(value) for name, value in point.items()}
         left, right = real_double(self._one, at), real_double(self._other, at)
         if math.isnan(left) or math.isnan(right):
@@ -103,17 +104,26 @@ class _Search:
             yield from lattice(names, whole, self._one, self._other)
         inner = list(dict.fromkeys(part for part in parts if not (isinstance(part, Apply) and part.name in _JUMPING)))[:_MAX_SWITCHES]
         others = point_of(names, whole, 0, how_far(self._one, self._other))
-        for name in [name for name in names if name not in whole][:_MAX_LINES]:
+        real = [name for name in names if name not in whole][:_MAX_LINES]
+        for part in inner if len(real) > 1 else ():
+            yield from self._descent(part, real, dict(others))
+        for name in real:
             places: set[float] = set()
             for part in inner:
-                places.update(self._changes(part, name, others))
-            for value in _around(sorted(places)):
-                yield others | {name: Fraction(value)}
-            for value in _LINE:
+                places.update(self._changes(part, name, others)[0])
+            for value in (*_around(sorted(places)), *_LINE):
                 yield others | {name: Fraction(value)}
 
-    def _changes(self, part: Expression, name: str, others: dict[str, Fraction]) -> list[float]:
-        """Where the part changes its sign along a line, or touches zero."""
+    def _descent(self, part: Expression, names: list[str], at: dict[str, Fraction]) -> Iterator[dict[str, Fraction]]:
+        """Points around changes of sign along lines that lead, one variable after the other, to where the part is nearest to zero."""
+        for name in names * 2:
+            places, nearest = self._changes(part, name, at)
+            for value in _around(sorted(places)):
+                yield at | {name: Fraction(value)}
+            at[name] = Fraction(nearest)
+
+    def _changes(self, part: Expression, name: str, others: dict[str, Fraction]) -> tuple[list[float], float]:
+        """Where the part changes its sign along a line, or touches zero; and where it is nearest to it."""
         at = {other: float(value) for other, value in others.items()}
         cost = size(part)
 
@@ -124,7 +134,7 @@ class _Search:
 
         found: list[float] = []
         if self._left < cost * len(_LINE):
-            return found
+            return found, 0.0
         values = [value_at(place) for place in _LINE]
         for index in range(1, len(_LINE)):
             if len(found) >= _MAX_PLACES or self.exhausted():
@@ -141,7 +151,8 @@ class _Search:
                 and abs(here) < min(abs(before), abs(values[index + 1]))
             ):
                 found.extend(_dip(value_at, _LINE[index - 1], _LINE[index + 1], math.copysign(1.0, here)))
-        return found
+        nearest = min(range(len(_LINE)), key=lambda index: math.inf if math.isnan(values[index]) else abs(values[index]))
+        return found, _LINE[nearest]
 
 
 def _bisected(value_at: Callable[[float], float], low: float, high: float) -> float:
