@@ -20,6 +20,7 @@ _CHOOSING = frozenset({"max", "min"})
 _JUMPING = frozenset({"floor", "ceiling"})
 _PIECEWISE = frozenset({"abs", "sgn"}) | _CHOOSING | _JUMPING
 _WORK = 16_000  # parts of expressions that are evaluated in one comparison
+_FEW = 20  # points of the lattice where nothing is rounded, as for `(-1)^n`
 _MAX_SUSPECTS = 6
 _MAX_SWITCHES = 8  # expressions whose changes of sign are looked for
 _MAX_PLACES = 30  # where one of them changes it
@@ -100,8 +101,11 @@ class _Search:
     def points(self, names: list[str], whole: frozenset[str]) -> Iterator[dict[str, Fraction]]:
         """All points that are worth a look, in the order of their worth."""
         parts = list(_switches(self._one)) + list(_switches(self._other))
-        if any(isinstance(part, Apply) and part.name in _JUMPING for part in parts) or whole:
-            yield from lattice(names, whole, self._one, self._other)
+        jumps = any(isinstance(part, Apply) and part.name in _JUMPING for part in parts)
+        if jumps or whole:
+            yield from itertools.islice(lattice(names, whole, self._one, self._other), None if jumps else _FEW)
+        if not (has_pieces(self._one) or has_pieces(self._other)):
+            return
         inner = list(dict.fromkeys(part for part in parts if not (isinstance(part, Apply) and part.name in _JUMPING)))[:_MAX_SWITCHES]
         others = point_of(names, whole, 0, how_far(self._one, self._other))
         real = [name for name in names if name not in whole][:_MAX_LINES]

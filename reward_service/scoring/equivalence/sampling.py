@@ -1,7 +1,7 @@
 r"""Where expressions are compared: points that are the same in every process, and letters that stand for whole numbers.
 
-Variables stand for real numbers. A letter like `n` stands for whole numbers where the answer says so by its form: in a floor or
-ceiling, or in an exponent of a negative number, as in `(-1)^n`.
+Variables stand for real numbers. A letter like `n` stands for whole numbers where the answer says so by its form: in a floor, a ceiling,
+a factorial or a binomial coefficient, or in an exponent of a negative number, as in `(-1)^n`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SIGNS = (  # of variables with an even and an odd number
 )  # fmt: skip
 _SMALL_POINTS = (6, 7)
 _WHOLE_LETTERS = frozenset("njklmMNK")
-_ROUNDING = frozenset({"floor", "ceiling"})
+_OF_WHOLE = frozenset({"floor", "ceiling", "factorial", "binomial"})
 
 
 def variables(expression: Expression) -> Iterator[str]:
@@ -95,16 +95,16 @@ class _Whole:
     """Letters by where they stand."""
 
     def __init__(self) -> None:
-        self.certain: set[str] = set()  # in a floor or ceiling, or in an exponent of a negative number
+        self.certain: set[str] = set()  # in a floor or factorial, or in an exponent of a negative number
         self.possible: set[str] = set()  # in an exponent of something that may be negative
         self.fractional: set[str] = set()  # in an exponent that is no whole number for whole letters, as in `a^{m/n}`
 
     def look(self, expression: Expression) -> None:
         match expression:
             case Apply(name, parts):
-                if name in _ROUNDING:
-                    self.certain.update(_letters(parts[0]))
                 for part in parts:
+                    if name in _OF_WHOLE:
+                        self.certain.update(_letters(part))
                     self.look(part)
             case Sum(parts) | Product(parts):
                 for part in parts:
@@ -168,7 +168,7 @@ def _is_whole_valued(exponent: Expression) -> bool:
 
 # ---- many cheap points for what is given by pieces ---------------------------------------------------------------------
 
-_WHOLE_LINE = tuple(map(Fraction, (*range(1, 41), *range(0, -8, -1))))
+_WHOLE_LINE = tuple(map(Fraction, (1, 0, 2, -1, 3, 4, -2, *range(5, 13), -3, *range(13, 41), *range(-4, -8, -1))))
 _POSITIVE_LINE = tuple(map(Fraction, range(1, 41)))
 _NEAR = sorted({Fraction(top, bottom) for bottom in (1, 2, 3, 4, 5) for top in range(-3 * bottom, 3 * bottom + 1)} | set(_WHOLE_LINE))
 _MAX_MULTIPLES = 12  # numbers whose multiples are looked at
