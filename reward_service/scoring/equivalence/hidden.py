@@ -38,8 +38,10 @@ def _reach(expression: Expression, point: Point) -> float:
     match expression:
         case Number(value):
             return _log(max(abs(value.numerator), value.denominator))
-        case Sum(parts) | Product(parts):
+        case Sum(parts):
             return sum([_reach(part, point) + _OF_A_JOINT for part in parts])
+        case Product(parts):
+            return sum([_reach(part, point) for part in parts])
         case Power(base, Number(exponent)):
             return _reach(base, point) * max(1.0, _size(exponent.numerator)) + _log(exponent.denominator)
         case Power(base, exponent):
@@ -82,7 +84,7 @@ def _cost(expression: Expression) -> float:
     """About how many functions must be worked out; powers and roots are cheaper."""
     match expression:
         case Sum(parts) | Product(parts):
-            return sum(map(_cost, parts))
+            return _OF_A_PART * len(parts) + sum(map(_cost, parts))
         case Power(base, Number(exponent)):
             return (_OF_A_POWER if exponent.denominator == 1 else _OF_A_ROOT) + _cost(base)
         case Power(base, exponent):
@@ -92,4 +94,4 @@ def _cost(expression: Expression) -> float:
     return 0.0
 
 
-_OF_A_POWER, _OF_A_ROOT = 0.05, 0.1
+_OF_A_PART, _OF_A_POWER, _OF_A_ROOT = 0.005, 0.05, 0.1

@@ -31,6 +31,7 @@ _SNAPPED_DIGITS = 12  # that rounding may have lost where a value is taken for a
 _FEWEST_POINTS = 2  # at which both sides must have a value
 INFINITE = math.inf
 TOLERANCE = 10.0**-AGREEING_DIGITS
+_ZERO = Number(Fraction(0))
 _MINUS_INFINITY = Product((Number(Fraction(-1)), Constant("oo")))
 Numeral = Any  # mpmath's numbers carry no types
 
@@ -49,6 +50,7 @@ class NoValue(Exception):
 
 def compare(one: Expression, other: Expression) -> tuple[Evidence, str]:
     """Whether the two have the same value wherever both have one; and the point where they differ, for people."""
+    one, other = _apart(one, other)
     names = sorted(set(variables(one)) | set(variables(other)))
     whole = whole_names(one, other) if names else frozenset()
     complex_ok = any(_mentions_i(side) for side in (one, other)) or not names
@@ -78,6 +80,16 @@ def compare(one: Expression, other: Expression) -> tuple[Evidence, str]:
         return Evidence.UNKNOWN, ""
     witness = _differ_in_pieces(one, other, names, whole) if (everywhere or whole) and names and not complex_ok else None
     return (Evidence.AGREES, "") if witness is None else (Evidence.REFUTED, witness)
+
+
+def _apart(one: Expression, other: Expression) -> tuple[Expression, Expression]:
+    """A sum against 0 as its last term against the others: rounding hides whether a sum is 0, and not whether they are equal."""
+    if one == _ZERO and isinstance(other, Sum):
+        one, other = other, one
+    if other == _ZERO and isinstance(one, Sum):
+        *others, last = one.terms
+        return others[0] if len(others) == 1 else Sum(tuple(others)), Product((Number(Fraction(-1)), last))
+    return one, other
 
 
 def _differ(left: Numeral, right: Numeral) -> bool | None:

@@ -176,7 +176,10 @@ def math_verify_agrees(gold: str, answer: str) -> bool:
     with no_text_evaluation():
         try:
             trees = [_from_both_sides(_read(text), text) for text in (gold, answer)]
-            return _numbers_agree(*trees) and bool(math_verify.verify(trees[0], trees[1], float_rounding=15, timeout_seconds=None))
+            digits = _agreeing_digits(*trees)
+            if digits == _MANY_DIGITS and not any(tree.free_symbols for tree in trees):
+                return True
+            return digits > 0 and bool(math_verify.verify(trees[0], trees[1], float_rounding=15, timeout_seconds=None))
         except _SYMPY_ERRORS:
             return False
 
@@ -261,12 +264,13 @@ def _reader_class() -> Any:
     return Reader
 
 
-def _numbers_agree(gold: Any, answer: Any) -> bool:
-    """Both have a value at fixed points, and it is the same to many digits; without numbers there is no agreement."""
+def _agreeing_digits(gold: Any, answer: Any) -> int:
+    """To how many digits both have the same value at fixed points; without numbers there is no agreement."""
     import sympy
 
     if not all(isinstance(tree, sympy.Expr) for tree in (gold, answer)):
-        return False
+        return 0
+    agreed = _MANY_DIGITS
     symbols = sorted(gold.free_symbols | answer.free_symbols, key=str)
     counting = _in_bounds(gold) | _in_bounds(answer)
     if any(
@@ -285,16 +289,17 @@ def _numbers_agree(gold: Any, answer: Any) -> bool:
         values = [tree.subs(point).doit() for tree in (gold, answer)]
         if all(value.is_Rational for value in values):
             if values[0] != values[1]:
-                return False
+                return 0
             continue
         digits = _FEW_DIGITS if any(value.has(*_unevaluated()) for value in values) else _MANY_DIGITS
         if any(map(_may_hide, values)):
-            return False
+            return 0
+        agreed = min(agreed, digits)
         left, right = (value.evalf(digits + 10) for value in values)
         tolerance = sympy.Float(10, digits) ** -digits
         if not (left.is_number and right.is_number) or not abs(left - right) <= tolerance * (1 + abs(left)):
-            return False
-    return True
+            return 0
+    return agreed
 
 
 def _in_bounds(tree: Any) -> set[Any]:
