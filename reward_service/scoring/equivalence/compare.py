@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from reward_service.scoring.equivalence import numeric, second_opinion
+from reward_service.scoring.equivalence.alternatives import same_alternatives, without_curve_names
 from reward_service.scoring.equivalence.chosen import names_choice, names_choices
 from reward_service.scoring.equivalence.congruences import same_congruences
 from reward_service.scoring.equivalence.conventions import DEFAULT, in_force, read_conventions, under
@@ -43,7 +44,7 @@ from reward_service.scoring.equivalence.limits import MAX_CHARS
 from reward_service.scoring.equivalence.parse import Reading, read_answer
 from reward_service.scoring.equivalence.plain import compare_plain, read_plain
 from reward_service.scoring.equivalence.quantities import with_its_letter
-from reward_service.scoring.equivalence.ranges import range_of
+from reward_service.scoring.equivalence.ranges import has_constant_ends, range_of
 from reward_service.scoring.equivalence.readings import rounds_to, with_decimal_points, with_its_name
 from reward_service.scoring.equivalence.real_sets import same_real_sets
 from reward_service.scoring.equivalence.references import malformed, unboxed
@@ -225,9 +226,9 @@ def _same(gold: Form, answer: Form) -> Finding:
         return Finding(False, "approximation_contradicts")
     gold, answer = gold_exact, answer_exact
     if not (isinstance(gold, Value) and isinstance(answer, Value)):
-        same = same_real_sets(gold, answer)
-        if same is not None:
-            return Finding(same, "real_set")
+        found = _as_points(gold, answer)
+        if found is not None:
+            return found
     if isinstance(gold, Relation) and isinstance(answer, Relation):
         return _ranges(gold, answer) or Finding(*same_relations(gold, answer, _equal))
     if isinstance(answer, Relation):
@@ -254,6 +255,17 @@ def _same(gold: Form, answer: Form) -> Finding:
     return _sets(gold, answer)
 
 
+def _as_points(gold: Form, answer: Form) -> Finding | None:
+    """Two forms as the sets of real numbers or the curves that they are; None where they are not plainly such."""
+    same = same_real_sets(gold, answer)
+    if same is not None:
+        return Finding(same, "real_set")
+    unnamed = without_curve_names(gold, answer)
+    if unnamed != (gold, answer):
+        return _same(*unnamed)
+    return Finding(True, "alternatives") if same_alternatives(gold, answer, _equal) else None
+
+
 def _close(exact_form: Form, approximation: Form) -> bool:
     """Whether a number is plainly meant as an approximation of the other."""
     if not isinstance(exact_form, Value) or not isinstance(approximation, Value):
@@ -269,7 +281,10 @@ def _ranges(gold: Relation, answer: Relation) -> Finding | None:
     one, other = _named_set(gold), _named_set(answer)
     if one is None or other is None:
         return None
-    return Finding(one[0] == other[0] and _sets(one[1], other[1]).equal, "range")
+    if one[0] == other[0] and _sets(one[1], other[1]).equal:
+        return Finding(True, "range")
+    constant = all(map(has_constant_ends, (one[1], other[1])))
+    return Finding(False, "range") if constant else None  # `y > 2x` may be a multiple of the other
 
 
 def _named_set(relation: Relation) -> tuple[str, Form] | None:
@@ -311,7 +326,7 @@ def _relation_against(gold: Relation, answer: Form) -> Finding:
     assigned = assignment(gold) or assignment(backwards(gold))
     if in_force().assignments == "required":
         return Finding(False, "assignment_missing")
-    named = assigned is not None and (assigned.single_name or isinstance(gold.sides[0], Words))
+    named = assigned is not None and (assigned.single_name or isinstance(gold.sides[0], Words | SetOperation))
     if not named and not says_a_quantity(gold):
         return Finding(False, "relation_is_no_value")
     return _same(assigned.values[-1] if assigned is not None else gold.sides[-1], answer)

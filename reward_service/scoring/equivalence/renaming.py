@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from fractions import Fraction
 
-from reward_service.scoring.equivalence.forms import Apply, Collection, Expression, Form, Power, Product, Relation, Sum, Value, Variable
+from reward_service.scoring.equivalence.forms import (
+    Apply,
+    Collection,
+    Expression,
+    Form,
+    Number,
+    Power,
+    Product,
+    Relation,
+    Sum,
+    Value,
+    Variable,
+)
 
 _DECLARED = re.compile(
     r"(?<![A-Za-z\\])([kmn])\s*\\in\s*\\mathbb\s*\{?\s*[ZN]|(?<![A-Za-z\\])([kmn])\s*\\text\s*\{ ?(?:is|are) (?:an |any )?integers?"
@@ -37,15 +51,24 @@ def _renamed_form(form: Form, old: str, new: str) -> Form:
 
 def renamed(expression: Expression, old: str, new: str) -> Expression:
     """The expression with `new` for every `old`."""
+    return _replaced(expression, {old: Variable(new)})
+
+
+def at_point(expression: Expression, point: Mapping[str, Fraction]) -> Expression:
+    """The expression with numbers for its variables."""
+    return _replaced(expression, {name: Number(value) for name, value in point.items()})
+
+
+def _replaced(expression: Expression, by_name: Mapping[str, Expression]) -> Expression:
     match expression:
         case Variable(name):
-            return Variable(new) if name == old else expression
+            return by_name.get(name, expression)
         case Sum(parts):
-            return Sum(tuple(renamed(part, old, new) for part in parts))
+            return Sum(tuple(_replaced(part, by_name) for part in parts))
         case Product(parts):
-            return Product(tuple(renamed(part, old, new) for part in parts))
+            return Product(tuple(_replaced(part, by_name) for part in parts))
         case Power(base, exponent):
-            return Power(renamed(base, old, new), renamed(exponent, old, new))
+            return Power(_replaced(base, by_name), _replaced(exponent, by_name))
         case Apply(function, arguments):
-            return Apply(function, tuple(renamed(argument, old, new) for argument in arguments))
+            return Apply(function, tuple(_replaced(argument, by_name) for argument in arguments))
     return expression

@@ -1,0 +1,111 @@
+r"""Equations of which one holds: `y = \pm\frac34 x` as two lines, `|x| = |y|`, `ab = 0`."""
+
+from __future__ import annotations
+
+from reward_service.scoring.equivalence import numeric
+from reward_service.scoring.equivalence.expressions import MINUS_ONE
+from reward_service.scoring.equivalence.forms import Apply, Collection, Expression, Form, Number, Power, Product, Relation, Value, Variable
+from reward_service.scoring.equivalence.limits import MAX_MULTIPLE_PARTS
+from reward_service.scoring.equivalence.multiples import Equal, number_of_parts
+from reward_service.scoring.equivalence.relations import same_relations
+
+_MAX_ALTERNATIVES = 4
+
+
+def same_alternatives(gold: Form, answer: Form, equal: Equal) -> bool:
+    r"""Whether two forms are the same curves, several of them, written with `\pm`, as a list, with absolute values or as a product.
+
+    What is an equation of one name is none: `x = \pm 2` is two numbers, and `x^2 = 4` is to be solved.
+    """
+    other = _alternatives(answer)
+    one = _alternatives(gold) if other else ()
+    if not all(map(_is_curve, one)):
+        return False
+    one = one or _factors(gold, answer)
+    if not one or len(one) != len(other) or not all(map(_is_short, (*one, *other))):
+        return False
+    rest = list(other)
+    for relation in one:
+        place = next((index for index, candidate in enumerate(rest) if same_relations(relation, candidate, equal)[0]), None)
+        if place is None:
+            return False
+        del rest[place]
+    return True
+
+
+def _alternatives(form: Form) -> tuple[Relation, ...]:
+    """The equations of which the form says that one holds; none where it does not."""
+    match form:
+        case Relation((left, right), ("=",)):
+            absolute = _absolute_value(left), _absolute_value(right)
+            if absolute[0] is not None and absolute[1] is not None:
+                return tuple(Relation((Value(absolute[0]), Value(side)), ("=",)) for side in (absolute[1], _negative(absolute[1])))
+            lists = [isinstance(side, Collection) and side.kind == "list" for side in (left, right)]
+            if lists == [True, False] and isinstance(left, Collection):
+                return _equations([(item, right) for item in left.items])
+            if lists == [False, True] and isinstance(right, Collection):
+                return _equations([(left, item) for item in right.items])
+        case Collection("list" | "or" | "either", items):
+            return _equations([item.sides for item in items if isinstance(item, Relation) and item.operators == ("=",)], len(items))
+    return ()
+
+
+def _equations(pairs: list[tuple[Form, ...]], needed: int = 0) -> tuple[Relation, ...]:
+    plain = all(isinstance(side, Value) and not side.unit for pair in pairs for side in pair)
+    if not plain or not 1 < len(pairs) <= _MAX_ALTERNATIVES or (needed and len(pairs) != needed):
+        return ()
+    return tuple(Relation(pair, ("=",)) for pair in pairs)
+
+
+def _is_short(relation: Relation) -> bool:
+    return all(isinstance(side, Value) and number_of_parts(side.expression) <= MAX_MULTIPLE_PARTS for side in relation.sides)
+
+
+def _factors(gold: Form, answer: Form) -> tuple[Relation, ...]:
+    """What a reference like `ab = 0` says of its factors, beside an answer that says `or` of several names."""
+    match gold, answer:
+        case Relation((Value(Product(factors), ""), Value(Number(zero), "")), ("=",)), Collection("either") if zero == 0:
+            bases = [factor.base if isinstance(factor, Power) and isinstance(factor.exponent, Number) else factor for factor in factors]
+            positive = all(not isinstance(factor, Power) or _is_positive(factor.exponent) for factor in factors)
+            names = [set(numeric.variables(base)) for base in bases]
+            if positive and all(names):
+                return _equations([(Value(base), Value(Number(zero))) for base in bases])
+    return ()
+
+
+def _is_positive(exponent: Expression) -> bool:
+    return isinstance(exponent, Number) and exponent.value > 0
+
+
+def _is_curve(relation: Relation) -> bool:
+    names = {name for side in relation.sides if isinstance(side, Value) for name in numeric.variables(side.expression)}
+    return len(names) > 1
+
+
+def _absolute_value(form: Form) -> Expression | None:
+    match form:
+        case Value(Apply("abs", (inner,)), ""):
+            return inner
+    return None
+
+
+def _negative(expression: Expression) -> Expression:
+    return Product((MINUS_ONE, expression))
+
+
+def without_curve_names(gold: Form, answer: Form) -> tuple[Form, Form]:
+    r"""`C: x^2 + y^2 = 1` and `l: y = 2x` without the curve's name, unless both have one and it is not the same."""
+    (name, plain_gold), (other, plain_answer) = _named_curve(gold), _named_curve(answer)
+    return (gold, answer) if name and other and name != other else (plain_gold, plain_answer)
+
+
+def _named_curve(form: Form) -> tuple[str, Form]:
+    match form:
+        case Relation((Collection("ratio", (Value(Variable(name), ""), first)), *rest), operators) if name.partition("_")[0] in _CURVES:
+            if any(isinstance(side, Value) and not _COORDINATES.isdisjoint(numeric.variables(side.expression)) for side in (first, *rest)):
+                return name, Relation((first, *rest), operators)
+    return "", form
+
+
+_CURVES = frozenset(("C", "E", "l", "L", "Gamma", "ell"))
+_COORDINATES = frozenset("xy")
