@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reward_service.scoring.equivalence import numeric
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
-from reward_service.scoring.equivalence.forms import Apply, Collection, Expression, Form, Number, Power, Product, Relation, Value, Variable
+from reward_service.scoring.equivalence.forms import Apply, Collection, Expression, Form, Number, Power, Product, Relation, Value
 from reward_service.scoring.equivalence.limits import MAX_MULTIPLE_PARTS
 from reward_service.scoring.equivalence.multiples import Equal, number_of_parts
 from reward_service.scoring.equivalence.relations import same_relations
@@ -91,21 +91,3 @@ def _absolute_value(form: Form) -> Expression | None:
 
 def _negative(expression: Expression) -> Expression:
     return Product((MINUS_ONE, expression))
-
-
-def without_curve_names(gold: Form, answer: Form) -> tuple[Form, Form]:
-    r"""`C: x^2 + y^2 = 1` and `l: y = 2x` without the curve's name, unless both have one and it is not the same."""
-    (name, plain_gold), (other, plain_answer) = _named_curve(gold), _named_curve(answer)
-    return (gold, answer) if name and other and name != other else (plain_gold, plain_answer)
-
-
-def _named_curve(form: Form) -> tuple[str, Form]:
-    match form:
-        case Relation((Collection("ratio", (Value(Variable(name), ""), first)), *rest), operators) if name.partition("_")[0] in _CURVES:
-            if any(isinstance(side, Value) and not _COORDINATES.isdisjoint(numeric.variables(side.expression)) for side in (first, *rest)):
-                return name, Relation((first, *rest), operators)
-    return "", form
-
-
-_CURVES = frozenset(("C", "E", "l", "L", "Gamma", "ell"))
-_COORDINATES = frozenset("xy")

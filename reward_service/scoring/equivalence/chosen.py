@@ -8,9 +8,22 @@ from reward_service.scoring.equivalence.forms import Collection, Form, Value, Va
 
 _LETTERS = frozenset("ABCDEFGHIJ")
 _LETTER_AND_TEXT = re.compile(r"(?:\(([a-j])\)[.:]?|([a-j])[).:])\s*(\S.*)")
-_SAYS_MORE = re.compile(
-    r"^[a-j]$|\([a-j]\)|(?<![a-z])[a-j][).:]|(?<![a-z])(?:or|and|not|either|neither|both|maybe)(?![a-z])|[,;&/]|\\(?:vee|lor|text)"
+_DENIALS = (
+    "or and not either neither both maybe wrong false incorrect cannot eliminated excluded rejected isn never no none least most".split()
 )
+_SAYS_MORE = re.compile(
+    r"^[a-j]$|\([a-j]\)|(?<![a-z])[a-j][).:]|(?<![a-z])(?:" + "|".join(_DENIALS) + r")(?![a-z])"
+    r"|^(?:[+*/]|- |\\(?:pm|cdot|times))|[,;&/]|\\(?:vee|lor|text)"
+)
+
+
+_CHOICE_BEFORE = re.compile(r"\\text ?\{ ?\([A-E]\) ?\} ?(?=[\d\\(.-])|\([A-E]\) (?=[\d\\(.-])")
+
+
+def behind_choice(gold: str, answer: str) -> str:
+    """What stands behind an answer's letter of a choice (`(C) 16`), where the reference names none; "" where nothing does."""
+    found = _CHOICE_BEFORE.match(answer)
+    return answer[found.end() :] if found and not _CHOICE_BEFORE.match(gold) else ""
 
 
 def names_choice(letter: str, words: str) -> bool:

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from fractions import Fraction
 
-from reward_service.scoring.equivalence import numeric, second_opinion
-from reward_service.scoring.equivalence.alternatives import same_alternatives, without_curve_names
-from reward_service.scoring.equivalence.chosen import names_choice, names_choices
+from reward_service.scoring.equivalence import families, numeric, second_opinion
+from reward_service.scoring.equivalence.alternatives import same_alternatives
+from reward_service.scoring.equivalence.chosen import behind_choice, names_choice, names_choices
 from reward_service.scoring.equivalence.congruences import same_congruences
 from reward_service.scoring.equivalence.conventions import DEFAULT, in_force, read_conventions, under
 from reward_service.scoring.equivalence.equality import Finding, same_expressions
@@ -23,27 +22,23 @@ from reward_service.scoring.equivalence.forms import (
     Based,
     Collection,
     Congruence,
-    Constant,
-    Expression,
     Form,
     Interval,
     Matrix,
     Named,
-    Number,
-    Product,
     Relation,
     SetOperation,
     Sum,
     Value,
-    Variable,
     Words,
     render,
 )
 from reward_service.scoring.equivalence.formulas import same_formulas
 from reward_service.scoring.equivalence.limits import MAX_CHARS
+from reward_service.scoring.equivalence.normalize import is_broken
 from reward_service.scoring.equivalence.parse import Reading, read_answer
 from reward_service.scoring.equivalence.plain import compare_plain, read_plain
-from reward_service.scoring.equivalence.quantities import with_its_letter
+from reward_service.scoring.equivalence.qualifiers import condition_of
 from reward_service.scoring.equivalence.ranges import has_constant_ends, range_of
 from reward_service.scoring.equivalence.readings import rounds_to, with_decimal_points, with_its_name
 from reward_service.scoring.equivalence.real_sets import same_real_sets
@@ -54,13 +49,16 @@ from reward_service.scoring.equivalence.relations import (
     is_named_list,
     is_quantity_name,
     named_values,
+    names_a_set,
     same_relations,
     says_a_quantity,
+    spread,
     without_approximations,
 )
 from reward_service.scoring.equivalence.same_collections import only_element, quotient, same_collections, same_named, same_operands
 from reward_service.scoring.equivalence.same_matrices import same_matrices
-from reward_service.scoring.equivalence.short_words import is_short_word, same_letters
+from reward_service.scoring.equivalence.same_values import same_plain_numbers, same_values
+from reward_service.scoring.equivalence.short_words import is_short_word, same_letters, says_yes_or_no
 from reward_service.scoring.equivalence.vectors import beside_vector
 
 RULES_VERSION = 5  # of math and choice verdicts, stated in `service.versions`: raise it with any change of one once released
@@ -135,6 +133,11 @@ def _compare_in_turn(golds: list[str], answer: str) -> Comparison:
     return Comparison(finding.equal, finding.rule, form, shown, finding.witness)
 
 
+def _are_words(gold: Reading, answer: Reading) -> bool:
+    r"""Whether equal words are an answer: not `\sqrt{}3` for `\sqrt{3}`, which differ in braces alone."""
+    return any(char.isalnum() for char in answer.words) and not any(map(is_broken, (gold.latex, answer.latex)))
+
+
 _plain_gold = functools.lru_cache(maxsize=512)(read_plain)
 
 
@@ -155,19 +158,17 @@ def _shown(reading: Reading) -> str:
 def _compare(gold: Reading, answer: Reading) -> Finding:
     if answer.limit or gold.limit:
         return Finding(False, f"limit:{answer.limit or gold.limit}")
+    if gold.numbers and answer.numbers and gold.numbers != answer.numbers:
+        return Finding(False, "conditions_differ")
     if gold.text == answer.text and answer.words:
         return Finding(True, "identical")
     if len(gold.forms) == len(answer.forms) == 1 and in_force() is DEFAULT:
-        finding = _plain_numbers(gold.forms[0], answer.forms[0])
+        finding = same_plain_numbers(gold.forms[0], answer.forms[0])
         if finding is not None:
             return finding
-    wordy = any(isinstance(form, Words) for form in (*gold.forms, *answer.forms))
-    if wordy and gold.words == answer.words and any(char.isalnum() for char in answer.words):
-        return Finding(True, "words")
-    if names_choice(gold.text, answer.words) or names_choice(answer.text, gold.words):
-        return Finding(True, "letter_of_choice")
-    if in_force().base_suffix == "optional" and any(isinstance(form, Based) and form.digits == answer.text.lower() for form in gold.forms):
-        return Finding(True, "base_omitted")
+    found = _by_words(gold, answer)
+    if found is not None:
+        return found
     finding = Finding(False, "unread")
     for gold_form in gold.forms:
         for answer_form in answer.forms:
@@ -176,30 +177,54 @@ def _compare(gold: Reading, answer: Reading) -> Finding:
                 finding = _by_choice(gold, gold_form, answer_form) or finding
             if finding.equal:
                 return finding
+    return _beyond_forms(gold, answer) or finding
+
+
+def _beyond_forms(gold: Reading, answer: Reading) -> Finding | None:
+    """What is equal though no two forms are."""
+    if gold.numbers == answer.numbers == "Z" and _same_family(gold, answer):
+        return Finding(True, "family")
+    value = behind_choice(gold.latex, answer.latex)
+    if value:
+        return _compare(gold, read_answer(value))
+    conditions = condition_of(gold.latex), condition_of(answer.latex)
+    if any(conditions):
+        return _under_conditions(gold, answer, *conditions)
     if same_formulas(gold.latex, answer.latex):
         return Finding(True, "formula")
     if second_opinion.math_verify_agrees(gold.latex, answer.latex):
         return Finding(True, "math_verify")
-    return finding
+    return None
 
 
-def _plain_numbers(gold: Form, answer: Form) -> Finding | None:
-    """What most pairs are: two numbers, one of them with a unit or under a letter perhaps."""
-    if type(answer) is Relation and answer.operators == _EQUALS and type(gold) is Value and not gold.unit:
-        name, value = answer.sides
-        if type(name) is Value and type(name.expression) is Variable and not name.unit and type(value) is Value and not value.unit:
-            answer = value
-    if type(gold) is not Value or type(answer) is not Value:
-        return None
-    if type(gold.expression) is not Number or type(answer.expression) is not Number:
-        return None
-    if gold.unit != answer.unit and ((gold.unit and answer.unit) or gold.unit in _CONVERTED or answer.unit in _CONVERTED):
-        return None
-    return same_expressions(gold.expression, answer.expression)
+def _by_words(gold: Reading, answer: Reading) -> Finding | None:
+    """What is equal as it is written."""
+    wordy = any(isinstance(form, Words) for form in (*gold.forms, *answer.forms))
+    if wordy and gold.words == answer.words and _are_words(gold, answer):
+        return Finding(True, "words")
+    if says_yes_or_no(gold.words, answer.words):
+        return Finding(True, "yes_or_no")
+    if names_choice(gold.text, answer.words) or names_choice(answer.text, gold.words):
+        return Finding(True, "letter_of_choice")
+    if in_force().base_suffix == "optional" and any(isinstance(form, Based) and form.digits == answer.text.lower() for form in gold.forms):
+        return Finding(True, "base_omitted")
+    return None
 
 
-_EQUALS = ("=",)
-_CONVERTED = frozenset({"%", "degree"})  # units that may change the number
+def _same_family(gold: Reading, answer: Reading) -> bool:
+    return any(
+        _same(shifted, answer_form).equal
+        for gold_form in gold.forms
+        for answer_form in answer.forms
+        for shifted in families.shifted(gold_form, answer_form)
+    )
+
+
+def _under_conditions(gold: Reading, answer: Reading, one: tuple[str, str] | None, other: tuple[str, str] | None) -> Finding:
+    r"""`y = \sqrt{x} (x \ge 0)`: the formulas, and the conditions where both state one."""
+    if one and other and not _compare(read_answer(one[1]), read_answer(other[1])).equal:
+        return Finding(False, "conditions_differ")
+    return _compare(read_answer(one[0]) if one else gold, read_answer(other[0]) if other else answer)
 
 
 def _by_choice(gold: Reading, gold_form: Form, answer: Form) -> Finding | None:
@@ -220,11 +245,11 @@ _NO = Finding(False, "kinds_differ")
 def _same(gold: Form, answer: Form) -> Finding:
     """Two forms, with whatever stands around their values taken off."""
     if type(gold) is Value and type(answer) is Value and not gold.word and not answer.word:
-        return _values(gold, answer)
+        return same_values(gold, answer)
     gold_exact, answer_exact = without_approximations(gold, _close), without_approximations(answer, _close)
     if gold_exact is None or answer_exact is None:
         return Finding(False, "approximation_contradicts")
-    gold, answer = gold_exact, answer_exact
+    gold, answer = spread(gold_exact), spread(answer_exact)
     if not (isinstance(gold, Value) and isinstance(answer, Value)):
         found = _as_points(gold, answer)
         if found is not None:
@@ -242,7 +267,7 @@ def _same(gold: Form, answer: Form) -> Finding:
     if is_short_word(gold) or is_short_word(answer) or names_choices(gold, answer):
         return Finding(names_choices(gold, answer) or same_letters(only_element(gold), only_element(answer)), "letters")
     if isinstance(gold, Value) and isinstance(answer, Value):
-        return _values(gold, answer)
+        return same_values(gold, answer)
     if isinstance(gold, Words) and isinstance(answer, Words):
         return Finding(bool(gold.text) and gold.text == answer.text, "words")
     if isinstance(gold, Based) and isinstance(answer, Based):
@@ -260,9 +285,6 @@ def _as_points(gold: Form, answer: Form) -> Finding | None:
     same = same_real_sets(gold, answer)
     if same is not None:
         return Finding(same, "real_set")
-    unnamed = without_curve_names(gold, answer)
-    if unnamed != (gold, answer):
-        return _same(*unnamed)
     return Finding(True, "alternatives") if same_alternatives(gold, answer, _equal) else None
 
 
@@ -302,7 +324,11 @@ def _against_relation(gold: Form, answer: Relation) -> Finding:
     found = range_of(answer)
     if found is not None:
         return _sets(gold, found[1]) if not isinstance(gold, Value) else Finding(False, "relation_is_no_value")
+    if names_a_set(answer):
+        return _same(gold, answer.sides[-1])
     assigned = assignment(answer) or assignment(backwards(answer))
+    if assigned is not None and answer.operators == ("in",) and isinstance(assigned.values[0], Value):
+        return Finding(False, "no_set")
     if assigned is None:
         if answer.operators and set(answer.operators) == {"="} and (isinstance(gold, Value) or _is_ratio(gold, answer)):
             sides = answer.sides[1:] if is_quantity_name(answer.sides[0]) else answer.sides
@@ -326,38 +352,10 @@ def _relation_against(gold: Relation, answer: Form) -> Finding:
     assigned = assignment(gold) or assignment(backwards(gold))
     if in_force().assignments == "required":
         return Finding(False, "assignment_missing")
-    named = assigned is not None and (assigned.single_name or isinstance(gold.sides[0], Words | SetOperation))
-    if not named and not says_a_quantity(gold):
+    named = assigned is not None and (assigned.single_name or isinstance(gold.sides[0], Words))
+    if not named and not says_a_quantity(gold) and not names_a_set(gold):
         return Finding(False, "relation_is_no_value")
     return _same(assigned.values[-1] if assigned is not None else gold.sides[-1], answer)
-
-
-def _values(gold: Value, answer: Value) -> Finding:
-    if not gold.unit and not answer.unit:
-        return same_expressions(gold.expression, answer.expression)
-    gold, answer = with_its_letter(gold, answer.unit), with_its_letter(answer, gold.unit)
-    units = {gold.unit, answer.unit} - {""}
-    chosen = in_force()
-    if chosen.units == "required" and units and "%" not in units and gold.unit != answer.unit:
-        return Finding(False, "unit_missing")
-    if chosen.percent == "hundredth" and "%" in units:
-        return same_expressions(*(_hundredths(form) for form in (gold, answer)))
-    if len(units) == 2 and not (all(unit.startswith("degree") for unit in units) and "degree" in units):
-        return Finding(False, "units_differ")
-    if chosen.angles == "converted" and units == {"degree"} and gold.unit != answer.unit:
-        parts = [Product((form.expression, Constant("deg"))) if form.unit else form.expression for form in (gold, answer)]
-        if same_expressions(*parts).equal:
-            return Finding(True, "radians")
-    finding = same_expressions(gold.expression, answer.expression)
-    if finding.equal or units != {"%"} or gold.unit == answer.unit:
-        return finding
-    parts = [_hundredths(form) for form in (gold, answer)]
-    as_fraction = same_expressions(*parts)
-    return Finding(True, "percent") if as_fraction.equal else finding
-
-
-def _hundredths(form: Value) -> Expression:
-    return Product((form.expression, Number(Fraction(1, 100)))) if form.unit == "%" else form.expression
 
 
 def _sets(gold: Form, answer: Form) -> Finding:

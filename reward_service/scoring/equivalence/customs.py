@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from reward_service.scoring.equivalence.qualifiers import without_qualifier
 from reward_service.scoring.equivalence.units import says_no_more
 
 _BASES = {
@@ -22,7 +23,7 @@ _BASED = re.compile(
 _LETTER_BASE = range(11, 17)  # where digits may begin with a letter; `A_2` is a name
 _TIME = re.compile(r"(\d{1,2}(?::\d\d)?)\s*(?:\\text\s*\{)?\s*([AaPp])(\.?)\s?[mM]\.?\s*\}?")
 _SPEED = re.compile(r"(-?[\d.,]{1,20})\s*((?:cm|km|mm|mi|ft|in|m)/(?:hr|min|sec|s|h)|(?:cm|km|mm|ft|in|m)/s\s*\^\s*\{?2\}?)")
-_LEADING_ABOUT = re.compile(r"(?:\\approx|~|=)\s*(?=[\d.\-\\])")
+_LEADING_ABOUT = re.compile(r"(?:\\approx|~|=)\s*(?=[\d.\-\\])|=\s*(?=[A-Za-z(])")
 _BRACKET_PAIR = re.compile(r"([\[\]])((?:[^\[\](){}]|\{[^{}]*\})*)([\[\]])")
 _LEADING_MINUS = re.compile(r"(?:\\text\s*\{\s*(?:negative|minus)\s*\}|(?:negative|minus)\s)\s*(?=[\d.\\])", re.IGNORECASE)
 _HAS_DIGIT = re.compile(r"[0-9]")
@@ -35,20 +36,14 @@ _REALS_WITHOUT = re.compile(r"(\\mathbb\s*\{?\s*R\s*\}?)\s*-\s*(?=\\\{)")
 _ANGLES = re.compile(r"<([^<>]*)>")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _LEAD_IN = re.compile(
-    r"(?:\\text\s*\{\s*)?(?:(?:so|thus|hence|therefore)[\s,]+)?(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is\s*:?|:|=)\s*(?:\}\s*:?\s*)?(?=.)",
+    r"(?:\\text\s*\{\s*)?(?:(?:so|thus|hence|therefore)[\s,]+)?(?:the\s+)?(?:final\s+|correct\s+)?ans(?:wer|\.)?\s*(?:is\s*:?|:|=)\s*(?:\}\s*:?\s*)?(?=.)",
     re.IGNORECASE,
 )
-_SAID = re.compile(r"\\text\s*\{\s*([A-Za-z ]{1,60}(?:\bis|:|=))\s*\}\s*(?=[\d\\.\-(]|[a-z] ?=)")
-_INTEGER_PARAMETER = re.compile(
-    r"(?<=\S)\s*(?:[,(;|]\s*(?:\\text\s*\{\s*(?:where|for|with|for all|for any)\s*\}\s*)?"
-    r"|\\text\s*\{,?\s*(?:where|for|with|for all|for any)\s*\}\s*)"
-    r"[kmn]\s*(?:\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?|\\text\s*\{\s*is an(?:y)? integer\s*\})\s*\)?$"
-)
-_FOR_ALL = re.compile(r"(?<=\S)\s*,?\s*\\text\s*\{,?\s*for (?:all|every|any)(?: real)?(?: numbers?)?\s*(?:x\s*)?\}\s*x?$")
-_FOR_EVERY = re.compile(r"(?<=\S)\s*,?\s*\\forall\s*[a-z](?:\s*,\s*[a-z])*\s*(?:\\in\s*\\mathbb\s*\{?\s*[RZNQC]\s*\}?)?\s*$")
+_SAID = re.compile(r"\\text\s*\{\s*([A-Za-z ]{1,60}(?:\bis|:|=))\s*\}\s*(?=[\d\\.\-(]|[a-z] ?=|[a-zA-Z]\([a-z]\) ?=)")
 _FAMILY = re.compile(r"\\\{(?P<member>[^{}|:]*(?:\{[^{}]*\}[^{}|:]*)*)[|:]\s*[kmn]\s*\\in\s*\\mathbb\s*\{?\s*Z\s*\}?\s*\\\}")
 _RECURRING = re.compile(r"(-?\d+\.\d*?)(?:(\d)\2\2+|(\d{2,9}?)\3+) ?\\ldots")
 _LIMIT = re.compile(r"\\lim\s*_\s*\{[^{}=]*\}[^=<>]{1,60}=(?!.*=)\s*")
+_NAMED_CURVE = re.compile(r"(?:[CEHLPl](?:_\{?\d\}?)?|\\Gamma|\\ell) ?: ?(?=[^:=]*[xy][^:=]*=[^:=]*$)")
 _NAMED_POINT = re.compile(r"\\text\s*\{\s*(?:the )?(?:point|coordinates)(?: (?:is|are))?\s*:?\s*\}\s*(?=\()", re.IGNORECASE)
 _OPTION = re.compile(
     r"(?:\\text\s*\{\s*)?(?:option|choice)\s*\(?([A-Za-z])\)?\s*\}?|\(?([A-Za-z])\)|\\text\s*\{\s*([A-Za-z])\)\s*\}", re.IGNORECASE
@@ -56,7 +51,7 @@ _OPTION = re.compile(
 _RATIO = re.compile(r"(\d+)\s*(?:\\text\s*\{\s*to\s*\}|to)\s*(\d+)")
 _MAPPING = re.compile(r"^f\s*:\s*([a-z])\s*\\mapsto(?![A-Za-z])")
 _LETTERS = re.compile(r"[A-Z](?:\s*,\s*[A-Z])*(?:\s*,\s*|\s*,?\s+and\s+)[A-Z]")
-_POINT = re.compile(r"[ABD-Z]\s*(\([^()]*,[^()]*\))")
+_POINT = re.compile(r"(?:[ABD-Z]|C(?=[^-]*-))\s*(\([^()]*,[^()]*\))")
 _EXCEPT = re.compile(r"all\s+(?:real\s+numbers?|reals)(?:\s+x)?\s+except(?:\s+for)?\s*(?:x\s*=\s*)?(.+)", re.IGNORECASE)
 _CURRENCY_CODE = re.compile(r"(?:USD|US\s*\\dollar)\s*(?=[\d.])")
 _CHOOSE_CALL = re.compile(r"(?<![A-Za-z\\_])C\s*\(\s*([^(),]+),\s*([^(),]+)\)")
@@ -72,6 +67,8 @@ _MAX_COUNTED_CHARS = 100  # a longer text is not read twice
 
 def rewritten(text: str) -> str:
     """The same answer in the grammar's own notation, if it is written by one of these customs."""
+    if text[:1] == "{" and (inside := _in_one_group(text)) is not None:
+        return rewritten(inside.strip())
     based = _BASED.fullmatch(text) if "_" in text or "base" in text else None
     if based:
         return _based(based) or text
@@ -105,9 +102,19 @@ def rewritten(text: str) -> str:
     return _BRACKET_PAIR.sub(_turned, text) if "[" in text or "]" in text else text
 
 
+def _in_one_group(text: str) -> str | None:
+    """What braces hold that stand around the whole text."""
+    depth = 0
+    for index, char in enumerate(text.replace("\\{", "..").replace("\\}", "..")):
+        depth += (char == "{") - (char == "}")
+        if depth == 0:
+            return text[1:-1] if index == len(text) - 1 else None
+    return None
+
+
 def _led_in(text: str) -> str:
     """The text without what leads to an answer (`The answer is`), says which option it is, or names a point."""
-    found = _LEAD_IN.match(text) if "nswer" in text else None
+    found = _LEAD_IN.match(text) if "nswer" in text or "Ans" in text else None
     if found:
         rest = text[found.end() :].strip()
         text = rest if found[0].count("{") == found[0].count("}") else rest.removesuffix("}").strip()
@@ -118,10 +125,12 @@ def _led_in(text: str) -> str:
     said = _SAID.match(text) if text.startswith("\\text") else None
     if said and says_no_more(said[1]):
         text = text[said.end() :].strip()
-    text = _INTEGER_PARAMETER.sub("", text) if "\\in" in text or "integer" in text else text
-    text = _FOR_EVERY.sub("", text) if "\\forall" in text else text
+    text = without_qualifier(text)
     if "\\text" in text:
-        text = _NAMED_POINT.sub("", _FOR_ALL.sub("", text), count=1)
+        text = _NAMED_POINT.sub("", text, count=1)
+    curve = _NAMED_CURVE.match(text) if ":" in text else None
+    if curve:
+        text = text[curve.end() :]
     if "\\ldots" in text and len(text) <= _MAX_COUNTED_CHARS and (recurring := _RECURRING.fullmatch(text)):
         text = rf"{recurring[1]}\overline{{{recurring[2] or recurring[3]}}}"
     if "\\lim" in text and (limit := _LIMIT.match(text)):

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 from reward_service.scoring.equivalence.forms import Expression, Number, Power, Product, Sum
-from reward_service.scoring.equivalence.limits import MAX_WHOLE_FACTORIAL, LimitExceeded, check_count
+from reward_service.scoring.equivalence.limits import MAX_POWER_BITS, MAX_WHOLE_FACTORIAL, LimitExceeded, check_count
 
 _TWELFTHS = 12
 
@@ -84,7 +84,9 @@ def _known_whole(name: str, values: list[int]) -> Fraction | None:
         check_count(values[0], MAX_WHOLE_FACTORIAL, "max_factorial")
         return Fraction(math.factorial(values[0]))
     if name == "binomial" and 0 <= values[1] <= values[0]:
-        check_count(values[0], MAX_WHOLE_FACTORIAL, "max_factorial")
+        chosen = min(values[1], values[0] - values[1])
+        check_count(chosen, MAX_WHOLE_FACTORIAL, "max_factorial")
+        check_count(chosen * values[0].bit_length(), MAX_POWER_BITS, "max_power_bits")
         return Fraction(math.comb(values[0], values[1]))
     if name in ("gcd", "lcm"):
         return Fraction(math.gcd(*values) if name == "gcd" else math.lcm(*values))

@@ -265,7 +265,8 @@ class _Algebra:
         values = [value for value in map(_rational, arguments) if value is not None]
         if len(values) == len(arguments):
             if name in ("factorial", "binomial"):
-                self._products += abs(int(values[0])) // WORK_PER_PRODUCT
+                work = abs(int(values[0])) if name == "factorial" else abs(int(values[1])) * int(values[0]).bit_length() // WORK_PER_PRODUCT
+                self._products += work // WORK_PER_PRODUCT
                 check_count(self._products, MAX_PRODUCTS, "max_products")
             known = known_value(name, values)
             if known is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -21,6 +22,11 @@ _SKIPPED = frozenset({"op", "open", "close", "command", "comma"})
 _ATOM_KINDS = frozenset({"number", "letter", "constant", "function"})
 _ATOM_COMMANDS = frozenset({"frac", "sqrt", "binom", "overline", "bar", "vec", "hat", "tilde", "lfloor", "lceil"})
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"}
+_FUNCTION_LETTERS = frozenset("fghpquvyABCDFGHIMNPQRSTUVWXYZ")  # `x(2)`, `k(2)`, `r(2)` are products
+_MAX_ARGUMENT_TOKENS = 6
+_NUMERIC_ARGUMENT = re.compile(r"-?\d+(?:\.\d+)?")
+_CALLED_WITH_LETTERS = re.compile(r"-[a-z]|-?\d+[a-z]|[fgh]\([a-z]\)")  # `f(1 + v)` and `h(a + b)` may be products
+_CLOSE = Token("close", ")")
 _MANY = frozenset({"max", "min", "gcd", "lcm"})
 _UNIT_VECTORS = (Constant("i"), Variable("j"), Variable("k"))
 _ACCENTS = frozenset({"overline", "bar", "vec", "hat", "tilde"})
@@ -122,6 +128,8 @@ class _Reader:
         before, token = self._tokens[self._at - 1], self.peek()
         if token.kind == "number" and before.kind == "number" and factors and isinstance(factors[-1], Number):
             raise NotMath("two numbers side by side")
+        if token.kind == "number" and token.text[0] == "0" and before.kind == "letter" and len(before.text) == 1:
+            raise NotMath("a letter and a zero")
         return self._power()
 
     def _signed(self) -> Expression:
@@ -156,6 +164,8 @@ class _Reader:
                 self._at += 2
                 value = Product((value, Constant("deg")))
             elif self._skip("%"):
+                if self._starts_atom(self.peek()):
+                    raise NotMath("a factor behind a percent sign")
                 value = Product((value, Number(Fraction(1, 100))))
             else:
                 break
@@ -252,7 +262,24 @@ class _Reader:
     def _letter(self, letter: str) -> Expression:
         if letter in ("e", "i") and self.peek() != ("op", "_"):
             return Constant(letter)
-        return Variable(letter + self._subscript() + self._primes())
+        name = letter + self._subscript() + self._primes()
+        return Variable(name + self._called_with(letter))
+
+    def _called_with(self, letter: str) -> str:
+        """`(0)` or `(2x)` behind a function's letter, with which it is one name: the value of a function there is no product."""
+        if self.peek() != ("open", "("):
+            return ""
+        inside = self._tokens[self._at + 1 : self._at + 1 + _MAX_ARGUMENT_TOKENS]
+        last = next((index for index, token in enumerate(inside) if token.text == ")" and inside[index + 1 :][:1] != [_CLOSE]), 0)
+        argument = "".join(token.text for token in inside[:last])
+        if _NUMERIC_ARGUMENT.fullmatch(argument):
+            called = letter in _FUNCTION_LETTERS or (argument == "0" and letter.isalpha())
+        else:
+            called = letter in "fgh" and _CALLED_WITH_LETTERS.fullmatch(argument) is not None
+        if not called:
+            return ""
+        self._at += last + 2
+        return f"({argument})"
 
     def _subscript(self) -> str:
         if not self._skip("_"):

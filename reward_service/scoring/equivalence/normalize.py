@@ -42,6 +42,7 @@ _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _FULL_WIDTH = re.compile("[\uff01-\uff5e\U0001d400-\U0001d7ff]")
 ROW_END = "\x02"
 _FUNCTIONS = "sin|cos|tan|cot|csc|sinh|cosh|tanh|arcsin|arccos|arctan|arctg|arcctg|log|ln|lg|exp|gcd|lcm|tg|ctg|cis|abs|floor|ceil"
+_SPACES_BY_NAME = "q?quad|mathstrut|nonumber|notag|(?:neg)?(?:thin|med|thick)?space|enspace"
 _PHANTOM_SIZES = "large|Large|LARGE|huge|Huge|small|tiny|normalsize|footnotesize|displaystyle|textstyle|scriptstyle|limits|nolimits"
 # A rule is tried only where one of its needles stands in the text: most answers hold none of them.
 _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
@@ -50,7 +51,7 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("\\left", "\\right"), r"\\(?:left|right)\s*\.", ""),
         (("\\",), r"\\(?:left|right|middle|bigg?[lrm]?|Bigg?[lrm]?|" + _PHANTOM_SIZES + r")(?![A-Za-z])", ""),
         (("phantom",), r"\\[hv]?phantom\s*\{[^{}]*\}", " "),
-        (("olor",), r"\\(?:text)?color\s*\{[^{}]*\}", ""),
+        (("olor",), r"\\(?:text|math)?color\s*\{[^{}]*\}", ""),
         (("\\rm ", "\\bf ", "\\it ", "\\sf ", "\\tt "), r"\{\s*\\(?:rm|bf|it|sf|tt) ([^{}]*)\}", r"\\text{\1}"),
         (("\\rm", "\\bf", "\\it", "\\bo"), r"\\(?:rm|bf|it|boldmath)(?![A-Za-z])", ""),
         (("\\check", "\\there", "\\ldotp", "\\qed"), r"\\(?:checkmark|therefore|ldotp|qed)(?![A-Za-z])", ""),
@@ -80,7 +81,11 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("\\", "~"), r"(?<=\d)(?:\\[ ,;:]|~)(?=\d{3}(?!\d))", ""),
         (("\\!",), r"\\!", ""),
         (("quad",), r"(?<=\))\s*\\q?quad\s*(?=\()", ", "),
-        (("\\", "~"), r"\\(?:[ ,;:>/]|quad(?![A-Za-z])|qquad(?![A-Za-z])|mathstrut(?![A-Za-z])|[hv]space\*?\{[^{}]*\})|~", " "),
+        (
+            ("\\", "~"),
+            r"\\(?:[ ,;:>/]|(?:" + _SPACES_BY_NAME + r")(?![A-Za-z])|[hv]space\*?\{[^{}]*\})|~",
+            " ",
+        ),
         (("\\$", "\\textdollar"), r"\\text\s*\{\s*\\\$\s*\}", r"\\$"),
         (("\\$", "\\textdollar"), r"\\(?:\$|textdollar(?![A-Za-z]))", r"\\dollar "),
         (("\\cent",), r"\\cents?(?![A-Za-z])", r"\\text{cent}"),
@@ -109,7 +114,7 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("\\gt",), r"\\(?:gt)(?![A-Za-z])", ">"),
         (("<=", "=<"), r"<=|=<", r"\\le "),
         ((">=",), r">=", r"\\ge "),
-        (("!=", "\\not\\in", "\\notin"), r"!=|\\not\\in(?![A-Za-z])", r"\\neq "),
+        (("!=", "/=", "\\not\\in", "\\notin"), r"!=|=?/=|\\not\\in(?![A-Za-z])", r"\\neq "),
         (("==",), r"==", "="),
         (("**",), r"\*\*", "^"),
         (("+/-",), r"\+/-", r"\\pm "),
@@ -140,6 +145,10 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("dots", "..."), r"\\[lc]?dots(?![A-Za-z])|(?<!\.)\.{3,}+(?=\s*(?:,|$))", r"\\ldots "),
         (("\\_",), r"\\_", "_"),
         (("{:}",), r"\{:\}", ":"),
+        (("{}", "{ }"), r"(?<![\\A-Za-z}\])^_])\{ ?\}(?! ?[_^])", ""),
+        (("{-}", "{+}"), r"\{([-+])\}", r"\1"),
+        (("\\prime",), r"\\prime(?![A-Za-z]) ?", "'"),
+        (("^{'", "^'", "^ '", "^ {'"), r"\^ ?(?:\{('{1,3})\}|('))", r"\1\2"),
         (("^{",), r"\^\{\s*\}", ""),
         (("'",), r"(?<=\d)\s*''$", r"\\text{ inch}"),
         ((ROW_END,), ROW_END + r"\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\]", ROW_END),
@@ -226,8 +235,21 @@ _MATHEMATICS = re.compile(r"\\[A-Za-z|]|[\^_=<>+*]|(?<![A-Za-z])[A-Za-z]!|\)!")
 _WORD_IN_MATHEMATICS = re.compile(
     r"(?<![\\A-Za-z])(?:[A-Za-z]{4,}|(?=[A-Za-z]{0,2}[aeiouyAEIOUY])[A-Za-z]{3}|[Nn]o|[Ii][fnst]|[Oo][rfn]|[Tt]o|[Ww]e|[Aa][nst]|[Bb][ey]|[Ss]o|[Dd]o)(?![A-Za-z])"
 )
-_ARTICLE = re.compile(r"^(?:the|an?) (?=\w\w)")
+_ARTICLE = re.compile(r"^(?:the|an?) (?!or |and )(?=\w\w)")
 _LETTER_IN_BRACKETS = re.compile(r"\(([a-z])\)")
+
+
+def is_mathematics(normalized: str) -> bool:
+    """Whether a text holds more than words: commands, operators, indices, factorials."""
+    return bool(_MATHEMATICS.search(_TEXT_COMMAND.sub("", normalized)))
+
+
+_EMPTY_ARGUMENT = re.compile(r"\\(?:frac|sqrt|binom)\s*(?:\[[^\[\]]*\])?\s*(?:\{[^{}]*\}\s*)?\{\s*\}|[\^_]\s*\{\s*\}")
+
+
+def is_broken(normalized: str) -> bool:
+    """Whether a command has an empty argument or braces do not match, so that without braces it looks like another formula."""
+    return normalized.count("{") != normalized.count("}") or bool(_EMPTY_ARGUMENT.search(normalized))
 
 
 def with_small_words(text: str) -> str:
@@ -242,11 +264,11 @@ def plain_words(normalized: str) -> str:
     In what is mathematics beyond the grammar (`\sum_{k=1}^N k!`) letters keep their case, words lose it.
     """
     words = " ".join(_WORD_NOISE.sub(" ", normalized).split())
-    if _MATHEMATICS.search(_TEXT_COMMAND.sub("", normalized)):
+    if is_mathematics(normalized):
         words = with_small_words(words).strip(" .,;:")
     else:
         words = words.casefold()
-        words = words.strip(" .,;:!?'" if any(char.isalpha() for char in words) else " .,;:")
+        words = words.strip(" .,;:!?'") if any(char.isalpha() for char in words) else words.lstrip(" ,;:").rstrip(" .,;:")
     words = measured(_ARTICLE.sub("", words))
     match = _LETTER_IN_BRACKETS.fullmatch(words)
     return match[1] if match else words

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -35,6 +35,7 @@ from reward_service.scoring.equivalence.matrices import holds_matrix, read_matri
 from reward_service.scoring.equivalence.normalize import normalize, plain_words, with_small_words
 from reward_service.scoring.equivalence.phrases import phrase
 from reward_service.scoring.equivalence.plain import Plain, read_plain
+from reward_service.scoring.equivalence.qualifiers import numbers_of_parameter
 from reward_service.scoring.equivalence.quantities import read_quantity
 from reward_service.scoring.equivalence.relations import named_values, speaks_of_several
 from reward_service.scoring.equivalence.renaming import under_one_parameter
@@ -47,12 +48,17 @@ _SPACE = re.compile(r"(?<![0-9A-Za-z.])\s+|\s+(?![0-9A-Za-z.])")  # `1 2` is not
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """An answer as it was read. `limit` names the bound that it broke, if any; then nothing else was built."""
+    """An answer as it was read.
+
+    `limit` names the bound that it broke, if any; then nothing else was built. `numbers` says what a parameter runs through where that is
+    said behind the answer: `Z` or `N`.
+    """
 
     latex: str
     words: str
     forms: tuple[Form, ...]
     limit: str | None = None
+    numbers: str = ""
 
     @property
     def text(self) -> str:
@@ -84,6 +90,7 @@ def read_fully(text: str) -> Reading:
         return Reading("", "", (), error.limit)
     if "\\in" in text or "integer" in text:
         forms = under_one_parameter(text, forms)
+        return Reading(normalized, plain_words(normalized), forms, numbers=numbers_of_parameter(text))
     return Reading(normalized, plain_words(normalized), forms)
 
 
@@ -96,14 +103,17 @@ _THOUSANDS = re.compile(r"(?<![\d.,\w\\}])\d{1,3}(?:,\d{3})+(?![\d,\w])")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,\w\\}] )(?<![\d.,\w\\}])[1-9]\d{0,2}(?: \d{3})+(?![\d\w]| \d)")
 
 
+_OVER_CAPITALS = re.compile(r"/ ?([A-Z]{2,3})(?![A-Za-z(_^])")  # `t/RC` divides by both
 _PADDED = re.compile(r"\d,0\d\d(?!\d)")  # no list has an element `000`
 
 
 def _variants(text: str) -> list[str]:
-    """The text, and before it the text with its bare `1,234` and `1 234` as whole numbers; behind it what `C(5, 2)` counts."""
+    """The text, and before it the text with its bare `1,234` and `1 234` as whole numbers; behind it what `C(5, 2)` counts, and `t/RC`."""
     chosen = counted(text)
     if chosen != text:
         return [text, chosen]
+    if "/" in text and (over := _OVER_CAPITALS.sub(r"/(\1)", text)) != text:
+        return [text, over]
     if "(" in text or "[" in text or "\\{" in text:
         return [text]
     joined = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
@@ -117,6 +127,7 @@ _BASED = re.compile(r"([0-9A-F][0-9A-Za-z]*)\s*_\s*(?:\{\s*(\d{1,2})\s*\}|(\d{1,
 _LOGIC = re.compile(r"\\(?:land|lor|wedge|vee)(?![A-Za-z])")
 _SAYS_WHICH = re.compile(r"[0-9=<>]|\\(?:in|le|ge|neq)(?![A-Za-z])")  # what is joined are answers, not propositions
 _SENTENCE = re.compile(r"[A-Za-z][A-Za-z' ,.;:?!-]*+")  # if there is a space in it
+_ENUMERATED = re.compile(r"\((?:a|1|i)\) [^()]*\((?:b|2|ii)\) ")  # `(a) 0 (b) 1`: parts of an answer, no product
 _LONG_WORD = re.compile(rf"[A-Za-z]{{{MAX_LETTERS + 1},}}")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -131,6 +142,8 @@ def _read(text: str) -> Form:
         return Based(digits.lstrip("0") or "0", base) if 2 <= base <= 36 and set(digits) <= set(_DIGITS[:base]) else Words(text)
     if _LOGIC.search(text) and not _SAYS_WHICH.search(text):
         return Words(plain_words(_LOGIC.sub(lambda found: " and " if found[0] in ("\\land", "\\wedge") else " or ", text)))
+    if text[:1] == "(" and _ENUMERATED.match(text):
+        return Words(plain_words(text))
     if " " in text and _SENTENCE.fullmatch(text) and any(word not in KNOWN_WORDS for word in _LONG_WORD.findall(text)):
         return Words(plain_words(text))
     try:
@@ -176,6 +189,8 @@ def _answer(tokens: Sequence[Token]) -> Form:
     parts = [parts[index] for index in kept]
     if len(parts) == 1:
         return _item(parts[0])
+    if any(token == _OTHER_SIGN for token in tokens):
+        return _plus_minus(tokens, _answer)  # the signs of all parts go together
     first = split(parts[0], _is_naming)
     if len(first[0]) == 2 and not any(split(part, _is_relation)[1] for part in parts[1:]):
         # `n = 1, 2, 3`: the name belongs to the whole list.
@@ -284,7 +299,14 @@ def _side(tokens: Sequence[Token]) -> Form:
         return _unit(tokens)
     if len({operator.text for operator in operators}) > 1:
         raise NotMath("mixed set operations")
-    return SetOperation(operators[0].text, tuple(_unit(part) for part in parts))
+    sets = tuple(_unit(part) for part in parts)
+    if operators[0].text == "\\setminus" and isinstance(sets[0], Value) and not isinstance(sets[0].expression, Variable):
+        raise NotMath("a number is no set")
+    if operators[0].text == "\\cup" and all(isinstance(each, Collection) and each.kind == "set" for each in sets):
+        items = [item for each in sets if isinstance(each, Collection) for item in each.items]
+        if len(set(items)) == len(items):
+            return Collection("set", tuple(items))
+    return SetOperation(operators[0].text, sets)
 
 
 _TEXT_ALONE = {"text"}
@@ -307,12 +329,12 @@ def _unit(tokens: Sequence[Token]) -> Form:
     if "end" in kinds and holds_matrix(tokens):
         return read_matrix(tokens)
     if "pm" in kinds and tokens[0].text != "\\{":  # `\{0, \pm 1\}` is one set
-        return _plus_minus(tokens)
+        return _plus_minus(tokens, _unit)
     collection = _bracketed(tokens)
     if collection is not None:
         return collection
     if "pm" in kinds:
-        return _plus_minus(tokens)
+        return _plus_minus(tokens, _unit)
     ratio, cuts = split(tokens, _is_colon) if _COLON in tokens else ([], [])
     if cuts:
         minutes = [part[0].text if part else "" for part in ratio[1:]]
@@ -353,10 +375,13 @@ def _plain(form: Form) -> Expression:
     return form.expression
 
 
-def _plus_minus(tokens: Sequence[Token]) -> Form:
+_OTHER_SIGN = Token("pm", "mp")
+
+
+def _plus_minus(tokens: Sequence[Token], read: Callable[[Sequence[Token]], Form]) -> Form:
     r"""`a \pm b` is the list of its two readings; several signs go together."""
 
     def resolved(upper: bool) -> list[Token]:
         return [Token("op", "+" if (token.text == "pm") == upper else "-") if token.kind == "pm" else token for token in tokens]
 
-    return Collection("list", (_unit(resolved(True)), _unit(resolved(False))))
+    return Collection("list", (read(resolved(True)), read(resolved(False))))

@@ -81,11 +81,13 @@ def same_real_sets(gold: Form, answer: Form) -> bool | None:
     names: list[str] = []
     try:
         # Who answers has to have solved it: a quadratic inequality is read for the reference alone.
-        one, other = _Reader(names, solves=True).read(gold), _Reader(names).read(answer)
+        one = _Reader(names, solves=True).read(gold)
+        gold_names = tuple(names)
+        other = _Reader(names).read(answer)
     except _NotReal:
         return None
     if len(set(names)) > 1:
-        return False
+        return None if len(set(gold_names)) > 1 else False
     return len(one) == len(other) and all(map(_same_piece, one, other))
 
 

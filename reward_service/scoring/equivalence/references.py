@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 
 from reward_service.scoring.equivalence import exact
-from reward_service.scoring.equivalence.forms import Value, Words
+from reward_service.scoring.equivalence.forms import Collection, Value, Words
 from reward_service.scoring.equivalence.parse import Reading
 
 _UNFINISHED = re.compile(
-    r"(?:\\|(?<![A-Za-z}]\^)[-+]|[\^_=*/<>]|\\(?:frac|dfrac|tfrac|cfrac|binom|sqrt|text|mathrm|overline|left|right|begin|cdot|times|le|ge)\s*(?:\{[^{}]*\})?)$"
+    r"(?:\\|(?<![A-Za-z}][\^_])[-+]|(?<!\^)\*|[\^_=/<>]|\\(?:frac|dfrac|tfrac|cfrac|binom|sqrt|text|mathrm|overline|left|right|begin|cdot|times|le|ge)\s*(?:\{[^{}]*\})?)$"
 )
+_TRAILING_SPACES = re.compile(r"(?:\\[ ,;!]?)+$")
 _EMPTY_ARGUMENT = re.compile(r"\\(?:frac|dfrac|tfrac|cfrac|binom|sqrt)\s*(?:\{[^{}]*\}\s*)?\{\s*\}")
 _WHOLE = re.compile(r"\\(?:text|mathrm|mathbf|textbf|sqrt|overline)\s*\{[^{}]*\}$")
 _HALF_FRACTION = re.compile(r"\\[dtc]?frac\s*\{[^{}]*\}\s*(?![\s{\w\\])")
@@ -65,7 +66,11 @@ def malformed(gold: str, reading: Reading) -> str | None:
         return "empty"
     if gold.count("\\begin{") != gold.count("\\end{"):
         return "unfinished_command"
-    stripped = gold.rstrip().rstrip("$").rstrip()
+    stripped = _TRAILING_SPACES.sub("", gold.rstrip().rstrip("$").rstrip())
+    if stripped[:2] == stripped[-2:] == "**":
+        stripped = stripped[2:-2]
+    if isinstance(reading.forms[0], Collection) and stripped.count("<") == stripped.count(">") == 1:
+        stripped = stripped.removesuffix(">").removesuffix("\\right")  # a vector: `<1, 2>`
     flat = _flattened(stripped)
     if (_UNFINISHED.search(flat) and not _WHOLE.search(flat)) or _HALF_FRACTION.search(flat) or _EMPTY_ARGUMENT.search(gold):
         return "unfinished_command"

@@ -67,7 +67,29 @@ def assignment(relation: Relation) -> Assignment | None:
     single = _is_single_name(name) or _is_called_name(name, relation.sides[1])
     if not single and not _is_compound_name(name):
         return None
+    if len(relation.sides) == 2 and isinstance(name, Collection):
+        return Assignment(*_in_known_order(name, relation.sides[1]), single)
     return Assignment(render(name), relation.sides[1:], single)
+
+
+def _in_known_order(names: Collection, values: Form) -> tuple[str, tuple[Form, ...]]:
+    """`(y, x) = (1, 2)` as (x, y) and (2, 1), where everybody knows the order of the names."""
+    if isinstance(values, Collection) and values.kind == "tuple" and len(values.items) == len(names.items):
+        pairs = sorted(zip(map(render, names.items), values.items, strict=True), key=lambda pair: pair[0])
+        if len({name for name, _ in pairs}) == len(pairs) and any(group.issuperset(name for name, _ in pairs) for group in _ORDERED):
+            return f"({', '.join(name for name, _ in pairs)})", (Collection("tuple", tuple(value for _, value in pairs)),)
+    return render(names), (values,)
+
+
+def spread(form: Form) -> Form:
+    """`x = y = 0` as the list of `x = 0` and `y = 0`."""
+    if type(form) is not Relation or len(form.sides) < 3 or set(form.operators) != {"="}:
+        return form
+    names, value = form.sides[:-1], form.sides[-1]
+    letters = {name.expression for name in names if isinstance(name, Value) and isinstance(name.expression, Variable) and not name.unit}
+    if len(letters) != len(names) or not isinstance(value, Value) or not numeric.is_constant(value.expression):
+        return form
+    return Collection("list", tuple(Relation((name, value), ("=",)) for name in names))
 
 
 def backwards(relation: Relation) -> Relation:
@@ -121,11 +143,21 @@ def is_quantity_name(form: Form) -> bool:
 def says_a_quantity(relation: Relation) -> bool:
     r"""Whether it gives the number of something in a figure or of a function: `AB = 7`, `\cos A = \frac78`, `f(2) = 5`; not `x + y = 7`."""
     name, value = relation.sides[0], relation.sides[-1]
+    if relation.operators == ("=",) and isinstance(value, Collection) and value.kind in ("ratio", "clock"):
+        return is_quantity_name(name)
     if set(relation.operators) != {"="} or not isinstance(name, Value) or not isinstance(value, Value):
         return False
     letters = set(numeric.variables(name.expression))
     known = all(letter[:1].isupper() or letter.rstrip("'") in _FUNCTION_NAMES for letter in letters)
     return known and numeric.is_constant(value.expression) and (is_quantity_name(name) or _is_compound_name(name))
+
+
+def names_a_set(relation: Relation) -> bool:
+    r"""`A \cap B = \{1, 2\}`: sets by their letters, and what they make."""
+    name = relation.sides[0]
+    if relation.operators != ("=",) or not isinstance(name, SetOperation):
+        return False
+    return all(isinstance(part, Value) and isinstance(part.expression, Variable) for part in name.parts)
 
 
 def _is_of_letters(expression: Expression) -> bool:
@@ -140,13 +172,9 @@ def _is_of_letters(expression: Expression) -> bool:
 
 
 def _is_compound_name(form: Form) -> bool:
-    """`AB = 5`, `\\text{Area} = 5`, `A \\cap B = \\{5\\}`: a name in an answer, though none that reduces a reference's equation."""
+    """`AB = 5` and `\\text{Area} = 5`: a name in an answer, though none that reduces a reference's equation."""
     if isinstance(form, Words):
         return bool(form.text) and says_no_more(form.text)
-    if isinstance(form, SetOperation):
-        return all(
-            isinstance(part, Value) and isinstance(part.expression, Variable) and part.expression.name.isupper() for part in form.parts
-        )
     if isinstance(form, Value) and not form.unit and isinstance(form.expression, Product):
         factors = form.expression.factors
         return len(factors) <= _MAX_NAME_FACTORS and all(isinstance(factor, Variable) and factor.name[:1].isupper() for factor in factors)
@@ -236,8 +264,8 @@ def _both_name_a_function(gold: Relation, answer: Relation) -> bool:
                 return function in _FUNCTION_NAMES or function == "y"
             case Variable("y"), Product((Power(Variable(function), exponent), Variable("x"))):
                 return function in _FUNCTION_NAMES and exponent == _MINUS_FIRST
-            case Variable(name), Product((Variable(function), Variable())):
-                return name == function
+            case Variable(name), Product((Variable(function), Variable(argument))):
+                return name == function and not argument.isupper()
     return False
 
 

@@ -21,18 +21,19 @@ from reward_service.scoring.equivalence.forms import (
 )
 
 _DECLARED = re.compile(
-    r"(?<![A-Za-z\\])([kmn])\s*\\in\s*\\mathbb\s*\{?\s*[ZN]|(?<![A-Za-z\\])([kmn])\s*\\text\s*\{ ?(?:is|are) (?:an |any )?integers?"
+    r"(?<![A-Za-z\\])([kmn])\s*\\in\s*\\math(?:bb|bf|rm)\s*\{?\s*[ZN]"
+    r"|(?<![A-Za-z\\])([kmn])\s*\\text\s*\{ ?(?:is|are) (?:an |any )?integers?"
 )
-_PARAMETER = "k"
+PARAMETER = "k"
 
 
 def under_one_parameter(text: str, forms: tuple[Form, ...]) -> tuple[Form, ...]:
     r"""The forms, and those with `k` for the integer that the text declares under another name: `2\pi n, n \in \mathbb{Z}`."""
     found = _DECLARED.search(text)
-    name = (found[1] or found[2]) if found else _PARAMETER
-    if name == _PARAMETER or _ALREADY.search(text):
+    name = (found[1] or found[2]) if found else PARAMETER
+    if name == PARAMETER or _ALREADY.search(text):
         return forms
-    return tuple(dict.fromkeys((*forms, *(_renamed_form(form, name, _PARAMETER) for form in forms))))
+    return tuple(dict.fromkeys((*forms, *(_renamed_form(form, name, PARAMETER) for form in forms))))
 
 
 _ALREADY = re.compile(r"(?<![A-Za-z\\])k(?![A-Za-z])")
@@ -51,24 +52,25 @@ def _renamed_form(form: Form, old: str, new: str) -> Form:
 
 def renamed(expression: Expression, old: str, new: str) -> Expression:
     """The expression with `new` for every `old`."""
-    return _replaced(expression, {old: Variable(new)})
+    return replaced(expression, {old: Variable(new)})
 
 
 def at_point(expression: Expression, point: Mapping[str, Fraction]) -> Expression:
     """The expression with numbers for its variables."""
-    return _replaced(expression, {name: Number(value) for name, value in point.items()})
+    return replaced(expression, {name: Number(value) for name, value in point.items()})
 
 
-def _replaced(expression: Expression, by_name: Mapping[str, Expression]) -> Expression:
+def replaced(expression: Expression, by_name: Mapping[str, Expression]) -> Expression:
+    """The expression with other ones for its variables."""
     match expression:
         case Variable(name):
             return by_name.get(name, expression)
         case Sum(parts):
-            return Sum(tuple(_replaced(part, by_name) for part in parts))
+            return Sum(tuple(replaced(part, by_name) for part in parts))
         case Product(parts):
-            return Product(tuple(_replaced(part, by_name) for part in parts))
+            return Product(tuple(replaced(part, by_name) for part in parts))
         case Power(base, exponent):
-            return Power(_replaced(base, by_name), _replaced(exponent, by_name))
+            return Power(replaced(base, by_name), replaced(exponent, by_name))
         case Apply(function, arguments):
-            return Apply(function, tuple(_replaced(argument, by_name) for argument in arguments))
+            return Apply(function, tuple(replaced(argument, by_name) for argument in arguments))
     return expression

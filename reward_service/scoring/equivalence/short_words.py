@@ -7,6 +7,7 @@ anything but letters (`2xy`, `ab^2`, `kx + b`) is algebra. What this gives up: `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from reward_service.scoring.equivalence.forms import Constant, Expression, Form, Product, Value, Variable, Words
@@ -27,6 +28,18 @@ def short_word(tokens: Sequence[Token]) -> str:
 
 def _is_product(run: str) -> bool:
     return len(run) == len(set(run)) == 2 and any(group.issuperset(run) for group in _SYMBOLS)
+
+
+_YES_OR_NO = frozenset({"yes", "no", "true", "false"})
+_TURNED_ROUND = re.compile(r"\b(?:yes|no|not|true|false|or|but|however|unless|if|maybe|wrong|never|only)\b|n't")
+
+
+def says_yes_or_no(gold: str, answer: str) -> bool:
+    """Whether the reference is `yes` or the like, and the answer that word with a sentence behind it that does not turn it round."""
+    if gold not in _YES_OR_NO or answer[: len(gold)] != gold or answer[len(gold) : len(gold) + 1] not in (",", ".", ";", ":"):
+        return False
+    rest = answer[len(gold) + 1 :]
+    return not _TURNED_ROUND.search(rest.replace("it is not", "") if gold in ("no", "false") else rest)
 
 
 def is_short_word(form: Form) -> bool:

@@ -62,6 +62,7 @@ _GREEK = frozenset(
 # Written without a backslash; shorter names of Greek letters are products, too.
 _GREEK_WORDS = frozenset("alpha beta gamma delta epsilon theta lambda sigma omega rho phi Gamma Delta Theta Lambda Sigma Omega Phi".split())
 _OPERATORS_BY_NAME = frozenset("det dim Pr rank deg arg ker tr mathbb angle triangle nabla".split())  # before what they are applied to
+_DENYING = frozenset({"not", "no", "nor", "NaN", "nan"})
 _SEPARATING = {"or": "or", "and": "and"}
 _COMMAND_SEPARATORS = {"lor": "or", "vee": "or", "land": "and", "wedge": "and", "&": "and"}
 _PUNCTUATION = frozenset({",", ";"})
@@ -113,6 +114,8 @@ def _word(word: str, tokens: list[Token]) -> None:
         tokens.append(Token("function", _ALIASES.get(word, word)))
     elif word in _CONSTANTS:
         tokens.append(Token("constant", _CONSTANTS[word]))
+    elif word in _DENYING:
+        tokens.append(Token("text", word))
     elif word == "mod":
         tokens.append(Token("mod", word))
     elif word == "sqrt":

@@ -61,10 +61,18 @@ _SAYS_MORE = (
     "not? or and if is are otherwise none any all except only than least most more less up about maybe to negative one two three four five "
     "six seven eight nine ten eleven twelve (?:thir|four|fif|six|seven|eigh|nine)teen twenty thirty forty fifty sixty seventy eighty "
     "ninety half halves thirds? fourths? fifths? sixths? sevenths? eighths? ninths? tenths? hundredths? thousandths? squared cubed doubled "
-    "tripled halved factorial plus minus over modulo mod"
+    "tripled halved factorial plus minus over modulo mod etc"
 )
+_DENYING = (
+    "wrong false incorrect never cannot can't won't isn't rejected excluded exclusive extraneous invalid impossible undefined untrue "
+    "inadmissible discarded omitted disproved fails? failed nope contradiction repeating recurring upwards out zero bound root power"
+)
+_DENIED = re.compile("(?:" + _DENYING.replace(" ", "|") + r")(?: be)?$")  # as the last word: `5 wrong answers` is a number of them
 _NO_UNIT = re.compile(r"\b(?:" + _SAYS_MORE.replace(" ", "|") + r")\b|[\d=<>]")
-_SAYS_MORE_THAN_A_NAME = re.compile(r"\b(?:not?|or|never|cannot|wrong|except|maybe|unless|neither|nor|isn|false|unequal)\b|n't|[<>\u2260]")
+_SAYS_MORE_THAN_A_NAME = re.compile(
+    r"\b(?:not?|or|never|cannot|wrong|except|maybe|unless|neither|nor|isn|false|unequal|incorrect|discarded?|reject(?:ed)?|exclude[ds]?|invalid|impossible"
+    r"|extraneous)\b|n't|[<>\u2260]"
+)
 _MAX_UNIT_WORDS = 4
 
 
@@ -75,7 +83,8 @@ def says_no_more(words: str) -> bool:
 
 def is_unit_word(words: str) -> bool:
     """A short noun may be a unit; words that say something about the value are not."""
-    return len(words.split()) <= _MAX_UNIT_WORDS and not _NO_UNIT.search(words.casefold())
+    words = words.casefold().strip(" .,;:()!?").replace("non-negative", "nonnegative")
+    return len(words.split()) <= _MAX_UNIT_WORDS and not _NO_UNIT.search(words) and not _DENIED.search(words)
 
 
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12}

@@ -50,7 +50,7 @@ def test_readings(text: str, forms: list[str]) -> None:
         ("x\u00b2", "x^{2}"),
         ("\uff13\uff14", "34"),
         (r"4{,}830", "4830"),
-        (r"\mathbf{516}", "{516}"),
+        (r"\mathbf{516}", "516"),
         (r"$5$.", "5"),
         (r"\text{C}", "C"),
         (r"62^{\circ}", r"62^\circ"),
