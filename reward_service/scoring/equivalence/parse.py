@@ -358,8 +358,9 @@ def _bracketed(tokens: Sequence[Token]) -> Form | None:
             return _item(inside)
         return Collection("set", (_item(inside),)) if brackets == "\\{\\}" else None
     items = _items(parts)
-    if brackets == "()" and all(cut.text in ("and", "or") for cut in cuts) and any(map(_is_inequality, items)):
-        return _joined(items, "and" if any(cut.text == "and" for cut in cuts) else "or")  # `(x > 1 and x < 2) or x > 5`
+    words = {cut.text for cut in cuts}
+    if brackets == "()" and (words == {"or"} or (words <= {"and", "or"} and any(map(_is_inequality, items)))):
+        return _joined(items, "and" if "and" in words else "or")  # `(x > 1 and x < 2) or x > 5`; `(a = 1 and b = 2)` is a pair
     if brackets == "\\{\\}":
         return Collection("set", items)
     if brackets in ("[)", "(]"):
