@@ -5,8 +5,7 @@ from __future__ import annotations
 from reward_service.scoring.equivalence import numeric
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
 from reward_service.scoring.equivalence.forms import Apply, Collection, Expression, Form, Number, Power, Product, Relation, Value
-from reward_service.scoring.equivalence.limits import MAX_MULTIPLE_PARTS
-from reward_service.scoring.equivalence.multiples import Equal, number_of_parts
+from reward_service.scoring.equivalence.multiples import Equal, is_short
 from reward_service.scoring.equivalence.relations import same_relations
 
 _MAX_ALTERNATIVES = 4
@@ -18,11 +17,13 @@ def same_alternatives(gold: Form, answer: Form, equal: Equal) -> bool:
     What is an equation of one name is none: `x = \pm 2` is two numbers, and `x^2 = 4` is to be solved.
     """
     other = _alternatives(answer)
-    one = _alternatives(gold) if other else ()
+    if not other:
+        return False
+    one = _alternatives(gold) or _squares(gold)
     if not all(map(_is_curve, one)):
         return False
     one = one or _factors(gold, answer)
-    if not one or len(one) != len(other) or not all(map(_is_short, (*one, *other))):
+    if not one or len(one) != len(other) or not all(map(is_short, (*one, *other))):
         return False
     rest = list(other)
     for relation in one:
@@ -37,9 +38,9 @@ def _alternatives(form: Form) -> tuple[Relation, ...]:
     """The equations of which the form says that one holds; none where it does not."""
     match form:
         case Relation((left, right), ("=",)):
-            absolute = _absolute_value(left), _absolute_value(right)
-            if absolute[0] is not None and absolute[1] is not None:
-                return tuple(Relation((Value(absolute[0]), Value(side)), ("=",)) for side in (absolute[1], _negative(absolute[1])))
+            one, other = _absolute_value(left), _absolute_value(right)
+            if one is not None and other is not None:
+                return _both_signs(one, other)
             lists = [isinstance(side, Collection) and side.kind == "list" for side in (left, right)]
             if lists == [True, False] and isinstance(left, Collection):
                 return _equations([(item, right) for item in left.items])
@@ -57,8 +58,12 @@ def _equations(pairs: list[tuple[Form, ...]], needed: int = 0) -> tuple[Relation
     return tuple(Relation(pair, ("=",)) for pair in pairs)
 
 
-def _is_short(relation: Relation) -> bool:
-    return all(isinstance(side, Value) and number_of_parts(side.expression) <= MAX_MULTIPLE_PARTS for side in relation.sides)
+def _squares(gold: Form) -> tuple[Relation, ...]:
+    """What a reference like `x^2 = y^2` says of the roots."""
+    match gold:
+        case Relation((Value(Power(one, Number(power)), ""), Value(Power(other, Number(same)), "")), ("=",)) if power == same == 2:
+            return _both_signs(one, other)
+    return ()
 
 
 def _factors(gold: Form, answer: Form) -> tuple[Relation, ...]:
@@ -89,5 +94,5 @@ def _absolute_value(form: Form) -> Expression | None:
     return None
 
 
-def _negative(expression: Expression) -> Expression:
-    return Product((MINUS_ONE, expression))
+def _both_signs(one: Expression, other: Expression) -> tuple[Relation, ...]:
+    return tuple(Relation((Value(one), Value(side)), ("=",)) for side in (other, Product((MINUS_ONE, other))))

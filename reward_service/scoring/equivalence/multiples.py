@@ -23,7 +23,8 @@ Equal = Callable[[Form, Form], bool]
 FLIPPED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
 _EITHER_SIGN = ("=", "!=")
 _COORDINATES = frozenset(("x", "y", "z", "r", "theta"))
-_MAY_BE_NO_FACTORS = frozenset("dfgh")  # of a derivative, or called: `\frac{dy}{dx}`, `f(x)`
+_FUNCTIONS, _ARGUMENTS = frozenset("fgh"), frozenset("xyzstn")
+_MAX_CHAIN = 5
 _ZERO = Number(Fraction(0))
 _SMALLEST = Fraction(1, 10**30)
 _POINTS = 4  # at which a value is looked for
@@ -31,6 +32,11 @@ _POINTS = 4  # at which a value is looked for
 
 def same_multiples(gold: Relation, answer: Relation, equal: Equal, calls: bool) -> bool:
     """One side brought over: a multiple for an equation, a positive one for an inequality. `calls`: a side is `f(x)` and no product."""
+    if gold.operators == answer.operators and set(gold.operators) == {"="} and 1 < len(gold.operators) < _MAX_CHAIN:
+        if not all(map(is_short, (gold, answer))):
+            return False
+        pairs = zip(_from_the_first(gold), _from_the_first(answer), strict=True)
+        return all(same_multiples(one_pair, other_pair, equal, calls) for one_pair, other_pair in pairs)
     if len(gold.operators) != 1 or len(answer.operators) != 1:
         return False
     if any(map(is_short_word, gold.sides)) and any(map(is_short_word, answer.sides)):
@@ -55,6 +61,11 @@ def same_multiples(gold: Relation, answer: Relation, equal: Equal, calls: bool) 
     if found is not None and found.independent:
         return False
     return _same_to_the_sign(one, other, operator, equal) or _same_by_numbers(one, other, operator)
+
+
+def _from_the_first(chain: Relation) -> list[Relation]:
+    r"""`\frac x2 = \frac y3 = z` as what its first side is equal to."""
+    return [Relation((chain.sides[0], side), ("=",)) for side in chain.sides[1:]]
 
 
 def _same_to_the_sign(one: Expression, other: Expression, operator: str, equal: Equal) -> bool:
@@ -91,15 +102,30 @@ def _solved_for(relation: Relation) -> str:
 
 def _only_clears(gold: Relation, answer: Relation, denominators: frozenset[str]) -> bool:
     """Whether the denominators of two equations with the same numerator may be left out of account."""
-    used = {name for relation in (gold, answer) for side in relation.sides if isinstance(side, Value) for name in _names(side)}
-    if not used.isdisjoint(_MAY_BE_NO_FACTORS):
+    expressions = [side.expression for relation in (gold, answer) for side in relation.sides if isinstance(side, Value)]
+    if any(map(_may_hold_no_product, expressions)):
         return False
+    used = {name for expression in expressions for name in numeric.variables(expression)}
     solved = _solved_for(gold)
     return not solved or used <= _COORDINATES or (solved in _COORDINATES and denominators <= _COORDINATES)
 
 
-def _names(side: Value) -> set[str]:
-    return set(numeric.variables(side.expression))
+def _may_hold_no_product(expression: Expression) -> bool:
+    r"""Whether letters may be called, or those of a derivative: `f(x)`, `\frac{dy}{dx}`."""
+    match expression:
+        case Product(factors):
+            return any(map(_calls_or_derives, factors, factors[1:])) or any(map(_may_hold_no_product, factors))
+        case Sum(parts) | Apply(_, parts):
+            return any(map(_may_hold_no_product, parts))
+        case Power(base, exponent):
+            return _may_hold_no_product(base) or _may_hold_no_product(exponent)
+    return False
+
+
+def _calls_or_derives(first: Expression, second: Expression) -> bool:
+    if not isinstance(first, Variable) or not isinstance(second, Variable):
+        return False
+    return first.name == "d" or (first.name in _FUNCTIONS and second.name in _ARGUMENTS)
 
 
 def _is_not_zero(expression: Expression) -> bool:
@@ -114,8 +140,8 @@ def _same_by_numbers(one: Expression, other: Expression, operator: str) -> bool:
     names = sorted(set(numeric.variables(one)))
     if (
         names != sorted(set(numeric.variables(other)))
-        or number_of_parts(one) > MAX_MULTIPLE_PARTS
-        or number_of_parts(other) > MAX_MULTIPLE_PARTS
+        or _number_of_parts(one) > MAX_MULTIPLE_PARTS
+        or _number_of_parts(other) > MAX_MULTIPLE_PARTS
     ):
         return False
     found = _values(one, other, names)
@@ -146,11 +172,17 @@ def _values(one: Expression, other: Expression, names: list[str]) -> tuple[dict[
     return None
 
 
-def number_of_parts(expression: Expression) -> int:
+def is_short(relation: Relation) -> bool:
+    """Whether it may be looked at several times: plain sides with a bounded number of parts."""
+    sides = [side.expression for side in relation.sides if isinstance(side, Value)]
+    return len(sides) == len(relation.sides) and sum(map(_number_of_parts, sides)) <= MAX_MULTIPLE_PARTS
+
+
+def _number_of_parts(expression: Expression) -> int:
     """How many numbers, names and operations it is made of."""
     match expression:
         case Apply(_, parts) | Sum(parts) | Product(parts):
-            return 1 + sum(map(number_of_parts, parts))
+            return 1 + sum(map(_number_of_parts, parts))
         case Power(base, exponent):
-            return 1 + number_of_parts(base) + number_of_parts(exponent)
+            return 1 + _number_of_parts(base) + _number_of_parts(exponent)
     return 1
