@@ -13,6 +13,7 @@ import functools
 from dataclasses import dataclass
 
 from reward_service.scoring.equivalence import families, numeric, second_opinion
+from reward_service.scoring.equivalence.alternatives import same_alternatives
 from reward_service.scoring.equivalence.chosen import behind_choice, names_choice, names_choices
 from reward_service.scoring.equivalence.congruences import same_congruences
 from reward_service.scoring.equivalence.conventions import DEFAULT, in_force, read_conventions, under
@@ -38,7 +39,7 @@ from reward_service.scoring.equivalence.normalize import is_broken
 from reward_service.scoring.equivalence.parse import Reading, read_answer
 from reward_service.scoring.equivalence.plain import compare_plain, read_plain
 from reward_service.scoring.equivalence.qualifiers import condition_of
-from reward_service.scoring.equivalence.ranges import range_of
+from reward_service.scoring.equivalence.ranges import has_constant_ends, range_of
 from reward_service.scoring.equivalence.readings import rounds_to, with_decimal_points, with_its_name
 from reward_service.scoring.equivalence.real_sets import same_real_sets
 from reward_service.scoring.equivalence.references import malformed, unboxed
@@ -250,9 +251,9 @@ def _same(gold: Form, answer: Form) -> Finding:
         return Finding(False, "approximation_contradicts")
     gold, answer = spread(gold_exact), spread(answer_exact)
     if not (isinstance(gold, Value) and isinstance(answer, Value)):
-        same = same_real_sets(gold, answer)
-        if same is not None:
-            return Finding(same, "real_set")
+        found = _as_points(gold, answer)
+        if found is not None:
+            return found
     if isinstance(gold, Relation) and isinstance(answer, Relation):
         return _ranges(gold, answer) or Finding(*same_relations(gold, answer, _equal))
     if isinstance(answer, Relation):
@@ -279,6 +280,14 @@ def _same(gold: Form, answer: Form) -> Finding:
     return _sets(gold, answer)
 
 
+def _as_points(gold: Form, answer: Form) -> Finding | None:
+    """Two forms as the sets of real numbers or the curves that they are; None where they are not plainly such."""
+    same = same_real_sets(gold, answer)
+    if same is not None:
+        return Finding(same, "real_set")
+    return Finding(True, "alternatives") if same_alternatives(gold, answer, _equal) else None
+
+
 def _close(exact_form: Form, approximation: Form) -> bool:
     """Whether a number is plainly meant as an approximation of the other."""
     if not isinstance(exact_form, Value) or not isinstance(approximation, Value):
@@ -294,7 +303,10 @@ def _ranges(gold: Relation, answer: Relation) -> Finding | None:
     one, other = _named_set(gold), _named_set(answer)
     if one is None or other is None:
         return None
-    return Finding(one[0] == other[0] and _sets(one[1], other[1]).equal, "range")
+    if one[0] == other[0] and _sets(one[1], other[1]).equal:
+        return Finding(True, "range")
+    constant = all(map(has_constant_ends, (one[1], other[1])))
+    return Finding(False, "range") if constant else None  # `y > 2x` may be a multiple of the other
 
 
 def _named_set(relation: Relation) -> tuple[str, Form] | None:

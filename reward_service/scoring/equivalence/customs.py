@@ -44,7 +44,7 @@ _SAID = re.compile(r"\\text\s*\{\s*([A-Za-z ]{1,60}(?:\bis|:|=))\s*\}\s*(?=[\d\\
 _FAMILY = re.compile(r"\\\{(?P<member>[^{}|:]*(?:\{[^{}]*\}[^{}|:]*)*)[|:]\s*[kmn]\s*\\in\s*\\mathbb\s*\{?\s*Z\s*\}?\s*\\\}")
 _RECURRING = re.compile(r"(-?\d+\.\d*?)(?:(\d)\2\2+|(\d{2,9}?)\3+) ?\\ldots")
 _LIMIT = re.compile(r"\\lim\s*_\s*\{[^{}=]*\}[^=<>]{1,60}=(?!.*=)\s*")
-_NAMED_CURVE = re.compile(r"[CEHLPl](?:_\{?\d\}?)? ?: ?(?=[^:=]*[xy][^:=]*=[^:=]*$)")
+_NAMED_CURVE = re.compile(r"(?:[CEHLPl](?:_\{?\d\}?)?|\\Gamma|\\ell) ?: ?(?=[^:=]*[xy][^:=]*=[^:=]*$)")
 _NAMED_POINT = re.compile(r"\\text\s*\{\s*(?:the )?(?:point|coordinates)(?: (?:is|are))?\s*:?\s*\}\s*(?=[A-Z]?\s?\()", re.IGNORECASE)
 _OPTION = re.compile(
     r"(?:\\text\s*\{\s*)?(?:option|choice)\s*\(?([A-Za-z])\)?\s*\}?|\(?([A-Za-z])\)|\\text\s*\{\s*([A-Za-z])\)\s*\}", re.IGNORECASE

@@ -77,4 +77,4 @@ def _mapped(form: Form, parameter: Expression) -> Form:
 
 
 def _with(expression: Expression, parameter: Expression) -> Expression:
-    return replaced(expression, PARAMETER, parameter)
+    return replaced(expression, {PARAMETER: parameter})

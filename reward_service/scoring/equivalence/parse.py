@@ -233,11 +233,18 @@ def _items(parts: Sequence[Sequence[Token]]) -> tuple[Form, ...]:
 
 def _joined(items: tuple[Form, ...], kind: str) -> Form:
     """A bare list; inequalities joined by `and` or `or` are of other kinds, as they say how they hold."""
-    if kind != "list" and any(isinstance(item, Relation) and item.operators != ("=",) for item in items):
+    if kind != "list" and any(map(_is_inequality, items)):
         return Collection(kind, items)
     if kind == "or" and speaks_of_several(items):
         return Collection("either", items)  # `a = 0 or b = 0` is no pair
     return Collection("list", items)
+
+
+def _is_inequality(form: Form) -> bool:
+    """Whether it is one, or several of them that are joined."""
+    if isinstance(form, Collection):
+        return form.kind in ("and", "or")
+    return isinstance(form, Relation) and form.operators != ("=",)
 
 
 def _is_mod(token: Token) -> bool:
@@ -353,8 +360,13 @@ def _bracketed(tokens: Sequence[Token]) -> Form | None:
     if brackets == "{}":
         return _answer(inside)
     if not cuts:
+        if brackets == "()" and any(map(_is_relation, inside)):
+            return _item(inside)
         return Collection("set", _items([inside])) if brackets == "\\{\\}" else None
     items = _items(parts)
+    words = {cut.text for cut in cuts}
+    if brackets == "()" and (words == {"or"} or (words <= {"and", "or"} and any(map(_is_inequality, items)))):
+        return _joined(items, "and" if "and" in words else "or")  # `(x > 1 and x < 2) or x > 5`; `(a = 1 and b = 2)` is a pair
     if brackets == "\\{\\}":
         return Collection("set", items)
     if brackets in ("[)", "(]"):

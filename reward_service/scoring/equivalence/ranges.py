@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reward_service.scoring.equivalence import numeric
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
 from reward_service.scoring.equivalence.forms import Constant, Form, Interval, Product, Relation, Value, Variable
 
@@ -28,3 +29,8 @@ def range_of(form: Form) -> tuple[str, Interval] | None:
         case [low, Variable(name)], [closed]:
             return name, Interval(low, INFINITY, (closed, False))
     return None
+
+
+def has_constant_ends(form: Form) -> bool:
+    """Whether it is no interval that has a variable in an end."""
+    return not isinstance(form, Interval) or (numeric.is_constant(form.low) and numeric.is_constant(form.high))

@@ -185,6 +185,8 @@ class _Reader:
             raise _NotReal  # a number beside an inequality is another answer
         sets = [self.read(item) for item in kept]
         excluding = [isinstance(item, Relation) and item.operators == ("!=",) for item in kept]
+        if kind == "or" and all(excluding):
+            raise _NotReal  # taken literally it says nothing
         if kind == "and" or all(excluding):
             return _needed(sets, _intersection)
         if any(excluding):
@@ -342,7 +344,8 @@ def _needed(sets: Sequence[_Set], joined: Callable[[Sequence[_Set]], _Set]) -> _
     whole = joined(sets)
     if 1 < len(sets) <= _MAX_JOINED:
         for index in range(len(sets)):
-            if joined([*sets[:index], *sets[index + 1 :]]) == whole:
+            rest = [*sets[:index], *sets[index + 1 :]]
+            if (rest[0] if len(rest) == 1 else joined(rest)) == whole:
                 raise _NotReal
     return whole
 

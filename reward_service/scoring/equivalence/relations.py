@@ -2,7 +2,6 @@ r"""Equations, inequalities and names: `x = 5`, `f(x) = x^2`, `2y = 4x`, `x = 1,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -24,12 +23,10 @@ from reward_service.scoring.equivalence.forms import (
     Words,
     render,
 )
+from reward_service.scoring.equivalence.multiples import FLIPPED, Equal, same_multiples
 from reward_service.scoring.equivalence.renaming import renamed
-from reward_service.scoring.equivalence.short_words import is_short_word
 from reward_service.scoring.equivalence.units import says_no_more
 
-Equal = Callable[[Form, Form], bool]
-_FLIPPED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
 _FUNCTION_NAMES = frozenset("fghFGHPQpq")
 _FUNCTIONS_OF_TIME = frozenset("xysvahNTVCAQu")
 _CALLED_NAMES, _ARGUMENT_NAMES = frozenset("yabcuvwrs"), frozenset("xntrskzmhd")
@@ -202,7 +199,7 @@ def _is_of_letters(expression: Expression) -> bool:
 
 
 def _is_compound_name(form: Form) -> bool:
-    """`AB = 5` and `\\text{Area} = 5`: a name in an answer, though not one that a reference's equation could be reduced by."""
+    """`AB = 5` and `\\text{Area} = 5`: a name in an answer, though none that reduces a reference's equation."""
     if isinstance(form, Words):
         return bool(form.text) and (says_no_more(form.text) or form.text.startswith("P ("))
     if isinstance(form, Value) and not form.unit and isinstance(form.expression, Product):
@@ -252,7 +249,7 @@ def same_relations(gold: Relation, answer: Relation, equal: Equal) -> tuple[bool
     """Two relations: the same chain, the same chain read backwards, or multiples of one another."""
     if gold.operators == answer.operators and all(map(equal, gold.sides, answer.sides)):
         return True, "relation"
-    backwards = tuple(_FLIPPED.get(operator, operator) for operator in answer.operators[::-1])
+    backwards = tuple(FLIPPED.get(operator, operator) for operator in answer.operators[::-1])
     if gold.operators == backwards and all(map(equal, gold.sides, answer.sides[::-1])):
         return True, "relation_backwards"
     answer = _with_argument_of(gold, answer) or answer
@@ -265,7 +262,17 @@ def same_relations(gold: Relation, answer: Relation, equal: Equal) -> tuple[bool
         return False, "assignment"
     if one is not None and other is not None and _both_name_a_function(gold, answer):
         return equal(one.values[0], other.values[0]), "function"
-    return _multiples(gold, answer, equal), "equation"
+    return same_multiples(gold, answer, equal, calls=_calls(gold) or _calls(answer)), "equation"
+
+
+def _calls(relation: Relation) -> bool:
+    """Whether a side is a function of its argument, `f(x)`, and no product."""
+    for index, side in enumerate(relation.sides):
+        if isinstance(side, Value) and not side.word and not isinstance(side.expression, Variable):
+            others = relation.sides[:index] + relation.sides[index + 1 :]
+            if _is_single_name(side) or any(_is_called_name(side, other) for other in others):
+                return True
+    return False
 
 
 def _is_finite_set(form: Form) -> bool:
@@ -277,11 +284,11 @@ def _both_name_a_function(gold: Relation, answer: Relation) -> bool:
     names = [relation.sides[0] for relation in (gold, answer)]
     if gold.operators != ("=",) or answer.operators != ("=",):
         return False
-    one, other = (name.expression if isinstance(name, Value) else None for name in names)
+    one, other = (name.expression if isinstance(name, Value) and not name.word else None for name in names)
     for plain, called in ((one, other), (other, one)):
         match plain, called:
             case Variable("y"), Product((Variable(function), Variable("x"))):
-                return function in _FUNCTION_NAMES
+                return function in _FUNCTION_NAMES or function == "y"
             case Variable("y"), Product((Power(Variable(function), exponent), Variable("x"))):
                 return function in _FUNCTION_NAMES and exponent == _MINUS_FIRST
             case Variable(name), Product((Variable(function), Variable(argument))):
@@ -299,38 +306,3 @@ def _with_argument_of(gold: Relation, answer: Relation) -> Relation | None:
             sides = [Value(renamed(side.expression, called, name)) for side in answer.sides if isinstance(side, Value) and not side.unit]
             return Relation(tuple(sides), answer.operators) if len(sides) == len(answer.sides) else None
     return None
-
-
-def _multiples(gold: Relation, answer: Relation, equal: Equal) -> bool:
-    """One side brought over: a non-zero multiple for an equation, a positive one for an inequality."""
-    if len(gold.operators) != 1 or len(answer.operators) != 1:
-        return False
-    if any(map(is_short_word, gold.sides)) and any(map(is_short_word, answer.sides)):
-        return False  # algebra would not see the order of their letters
-    gold, answer = _upwards(gold), _upwards(answer)
-    operator = gold.operators[0]
-    if operator != answer.operators[0] or operator not in ("=", "<", "<=", "!="):
-        return False
-    one, other = _difference(gold), _difference(answer)
-    if one is None or other is None:
-        return False
-    factor = exact.proportional(one.expression, other.expression)
-    if factor is not None:
-        return factor != 0 and (factor > 0 or operator in ("=", "!="))
-    if exact.rational(one.expression) is not None or exact.rational(other.expression) is not None:
-        return False  # an equation that is always true, or never, says nothing
-    negative = Value(Product((MINUS_ONE, other.expression)))
-    return equal(one, other) or (operator in ("=", "!=") and equal(one, negative))
-
-
-def _upwards(relation: Relation) -> Relation:
-    if relation.operators[0] in (">", ">="):
-        return Relation(relation.sides[::-1], (_FLIPPED[relation.operators[0]],))
-    return relation
-
-
-def _difference(relation: Relation) -> Value | None:
-    left, right = relation.sides
-    if not isinstance(left, Value) or not isinstance(right, Value):
-        return None
-    return Value(Sum((right.expression, Product((MINUS_ONE, left.expression)))))

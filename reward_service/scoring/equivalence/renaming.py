@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from fractions import Fraction
 
-from reward_service.scoring.equivalence.forms import Apply, Collection, Expression, Form, Power, Product, Relation, Sum, Value, Variable
+from reward_service.scoring.equivalence.forms import (
+    Apply,
+    Collection,
+    Expression,
+    Form,
+    Number,
+    Power,
+    Product,
+    Relation,
+    Sum,
+    Value,
+    Variable,
+)
 
 _DECLARED = re.compile(
     r"(?<![A-Za-z\\])([kmn])\s*\\in\s*\\math(?:bb|bf|rm)\s*\{?\s*[ZN]"
@@ -38,20 +52,25 @@ def _renamed_form(form: Form, old: str, new: str) -> Form:
 
 def renamed(expression: Expression, old: str, new: str) -> Expression:
     """The expression with `new` for every `old`."""
-    return replaced(expression, old, Variable(new))
+    return replaced(expression, {old: Variable(new)})
 
 
-def replaced(expression: Expression, old: str, new: Expression) -> Expression:
-    """The expression with another one for the variable `old`."""
+def at_point(expression: Expression, point: Mapping[str, Fraction]) -> Expression:
+    """The expression with numbers for its variables."""
+    return replaced(expression, {name: Number(value) for name, value in point.items()})
+
+
+def replaced(expression: Expression, by_name: Mapping[str, Expression]) -> Expression:
+    """The expression with other ones for its variables."""
     match expression:
         case Variable(name):
-            return new if name == old else expression
+            return by_name.get(name, expression)
         case Sum(parts):
-            return Sum(tuple(replaced(part, old, new) for part in parts))
+            return Sum(tuple(replaced(part, by_name) for part in parts))
         case Product(parts):
-            return Product(tuple(replaced(part, old, new) for part in parts))
+            return Product(tuple(replaced(part, by_name) for part in parts))
         case Power(base, exponent):
-            return Power(replaced(base, old, new), replaced(exponent, old, new))
+            return Power(replaced(base, by_name), replaced(exponent, by_name))
         case Apply(function, arguments):
-            return Apply(function, tuple(replaced(argument, old, new) for argument in arguments))
+            return Apply(function, tuple(replaced(argument, by_name) for argument in arguments))
     return expression

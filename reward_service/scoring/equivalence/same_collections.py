@@ -9,16 +9,20 @@ from reward_service.scoring.equivalence.conventions import in_force
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
 from reward_service.scoring.equivalence.forms import Collection, Expression, Form, Named, Power, Product, SetOperation, Value, render
 from reward_service.scoring.equivalence.piecewise import same_pieces
+from reward_service.scoring.equivalence.ranges import has_constant_ends, range_of
 
 Equal = Callable[[Form, Form], bool]
 
 
 def same_collections(gold: Collection, answer: Collection, equal: Equal) -> bool:
     """Two tuples, lists, sets or ratios."""
-    if {gold.kind, answer.kind} == {"and", "or"}:
-        return False
-    if "cases" in (gold.kind, answer.kind):
+    joined = {gold.kind, answer.kind}
+    if "cases" in joined:
         return gold.kind == answer.kind and same_pieces(gold, answer, equal)
+    if joined == {"and", "or"} or (joined == {"list", "or"} and _speaks_of_several((*gold.items, *answer.items))):
+        return False  # `x > 0, y > 0` says both
+    if "and" in joined and joined <= {"and", "list"}:
+        return _any_order(gold.items, answer.items, equal)
     kinds = {"list" if form.kind == "or" else form.kind for form in (gold, answer)}
     if kinds == {"clock"}:
         return _in_order(gold.items, answer.items, equal)
@@ -43,6 +47,12 @@ def same_collections(gold: Collection, answer: Collection, equal: Equal) -> bool
     if len(kinds) == 2 and kinds & {"set", "ratio"}:
         return False
     return _in_order(gold.items, answer.items, equal)
+
+
+def _speaks_of_several(items: Sequence[Form]) -> bool:
+    """Whether there are inequalities of different names among them."""
+    found = [named for item in items if (named := range_of(item)) is not None and has_constant_ends(named[1])]
+    return len({name for name, _ in found}) > 1
 
 
 def _may_be_interval(form: Collection) -> bool:
