@@ -47,9 +47,9 @@ from reward_service.scoring.equivalence.relations import (
     assignment,
     backwards,
     is_named_list,
-    is_quantity_name,
     named_values,
     names_a_set,
+    names_a_value,
     same_relations,
     says_a_quantity,
     spread,
@@ -331,7 +331,7 @@ def _against_relation(gold: Form, answer: Relation) -> Finding:
         return Finding(False, "no_set")
     if assigned is None:
         if answer.operators and set(answer.operators) == {"="} and (isinstance(gold, Value) or _is_ratio(gold, answer)):
-            sides = answer.sides[1:] if is_quantity_name(answer.sides[0]) else answer.sides
+            sides = answer.sides[1:] if names_a_value(answer, gold) else answer.sides
             return Finding(all(_equal(gold, side) for side in sides), "equation_chain")
         return Finding(False, "relation_is_no_value")
     values = assigned.values

@@ -29,6 +29,7 @@ _LEADING_MINUS = re.compile(r"(?:\\text\s*\{\s*(?:negative|minus)\s*\}|(?:negati
 _HAS_DIGIT = re.compile(r"[0-9]")
 _PLAIN_LIST = re.compile(r"[\d\s.,;+\-]+")
 _SET_BUILDER = re.compile(r"\\\{\s*[a-z]\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?)?\s*[:|]")
+_NAMED_SET = re.compile(r"[A-Z](?: ?\\c[au]p ?[A-Z])? ?= ?(?=\\\{ ?[a-z] ?(?:\\in[^|:]{1,30})?[|:])")
 _CONDITION = re.compile(r"[<>=]|\\(?:le|ge|neq|in)(?![A-Za-z])")
 _BASE_WRAPPED = re.compile(r"\{?\s*([0-9A-Z]+)\s*\}?\s*_\s*\{?\s*\(?\s*(\d{1,2})\s*\)?\s*\}?")
 _BASE_TEXT = re.compile(r"\\text\s*\{\s*([0-9A-Z]+)\s*\}")
@@ -39,12 +40,12 @@ _LEAD_IN = re.compile(
     r"(?:\\text\s*\{\s*)?(?:(?:so|thus|hence|therefore)[\s,]+)?(?:the\s+)?(?:final\s+|correct\s+)?ans(?:wer|\.)?\s*(?:is\s*:?|:|=)\s*(?:\}\s*:?\s*)?(?=.)",
     re.IGNORECASE,
 )
-_SAID = re.compile(r"\\text\s*\{\s*([A-Za-z ]{1,60}(?:\bis|:|=))\s*\}\s*(?=[\d\\.\-(]|[a-z] ?=|[a-zA-Z]\([a-z]\) ?=)")
+_SAID = re.compile(r"\\text\s*\{\s*([A-Za-z ]{1,60}(?:\bis|:|=))\s*\}\s*(?=[\d\\.\-(\[]|[a-z] ?=|[a-zA-Z]\([a-z]\) ?=)")
 _FAMILY = re.compile(r"\\\{(?P<member>[^{}|:]*(?:\{[^{}]*\}[^{}|:]*)*)[|:]\s*[kmn]\s*\\in\s*\\mathbb\s*\{?\s*Z\s*\}?\s*\\\}")
 _RECURRING = re.compile(r"(-?\d+\.\d*?)(?:(\d)\2\2+|(\d{2,9}?)\3+) ?\\ldots")
 _LIMIT = re.compile(r"\\lim\s*_\s*\{[^{}=]*\}[^=<>]{1,60}=(?!.*=)\s*")
 _NAMED_CURVE = re.compile(r"(?:[CEHLPl](?:_\{?\d\}?)?|\\Gamma|\\ell) ?: ?(?=[^:=]*[xy][^:=]*=[^:=]*$)")
-_NAMED_POINT = re.compile(r"\\text\s*\{\s*(?:the )?(?:point|coordinates)(?: (?:is|are))?\s*:?\s*\}\s*(?=\()", re.IGNORECASE)
+_NAMED_POINT = re.compile(r"\\text\s*\{\s*(?:the )?(?:point|coordinates)(?: (?:is|are))?\s*:?\s*\}\s*(?=[A-Z]?\s?\()", re.IGNORECASE)
 _OPTION = re.compile(
     r"(?:\\text\s*\{\s*)?(?:option|choice)\s*\(?([A-Za-z])\)?\s*\}?|\(?([A-Za-z])\)|\\text\s*\{\s*([A-Za-z])\)\s*\}", re.IGNORECASE
 )
@@ -82,6 +83,9 @@ def rewritten(text: str) -> str:
         return rf"{speed[1]} \text{{{unit}}}" + (f"^{power}" if power else "")
     if alone and (_PLAIN_LIST.fullmatch(alone[1]) or _LETTERS.fullmatch(alone[1].strip()) or _HAS_DIGIT.search(alone[1])):
         return rewritten(alone[1].strip())
+    named = _NAMED_SET.match(text) if "=" in text else None
+    if named:
+        return rewritten(text[named.end() :])
     builder = _SET_BUILDER.match(text) if text.startswith("\\{") else None
     if builder and text.endswith("\\}"):
         condition = text[builder.end() : -2].strip()

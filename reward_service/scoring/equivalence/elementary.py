@@ -62,8 +62,17 @@ def trigonometric(name: str, share: Fraction) -> Expression | None:
     return inverse if top is None else Product((top, inverse))
 
 
+_WITHOUT_VALUE_AT_ZERO = frozenset({"coth", "arcsec", "arccsc"})
+
+
 def known_value(name: str, values: list[Fraction]) -> Fraction | None:
-    """Functions that are rational at rational arguments."""
+    """Functions that are rational at rational arguments.
+
+    Raises:
+        ZeroDivisionError: it has no value there, as the factorial of -1.
+    """
+    if (name in _WITHOUT_VALUE_AT_ZERO and not values[0]) or (name == "factorial" and values[0] < 0 and values[0].denominator == 1):
+        raise ZeroDivisionError
     if name == "abs":
         return abs(values[0])
     if name == "floor":

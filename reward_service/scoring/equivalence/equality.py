@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from reward_service.scoring.equivalence import algebraic, exact, numeric, quick, second_opinion
+from reward_service.scoring.equivalence import algebraic, exact, hidden, numeric, quick, second_opinion
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
 from reward_service.scoring.equivalence.limits import MAX_TOWER
@@ -82,12 +82,15 @@ def _by_algebra(gold: Expression, answer: Expression) -> Finding | None:
 
 
 def _same_constants(gold: Expression, answer: Expression, agrees: bool) -> Finding | None:
-    """Algebraic numbers by their separation bound; others that agree to five hundred places."""
+    """Algebraic numbers by their separation bound; others that agree to five hundred places or more."""
     places = algebraic.digits_to_decide(gold, answer)
     if places is not None:
         same = numeric.agree_to(gold, answer, places)
         return None if same is None else Finding(same, "algebraic")
-    same = numeric.agree_to(gold, answer, numeric.CERTAIN_PLACES) if agrees else None
+    places = hidden.places_to_compare(gold, answer, {}, numeric.CERTAIN_PLACES) if agrees else None
+    if places is None:
+        return Finding(False, "numeric") if agrees else None  # they may differ beyond the last place that can be looked at
+    same = numeric.agree_to(gold, answer, places)
     return None if same is None else Finding(same, "numeric")
 
 

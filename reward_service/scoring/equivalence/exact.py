@@ -174,6 +174,8 @@ class _Algebra:
         base, exponent = self.quotient(base_tree), self.quotient(exponent_tree)
         power = _rational(exponent)
         if power is None:
+            if not base[0]:
+                raise ZeroDivisionError  # `0^x` is none where x is not positive
             turns = _turns(exponent) if base_tree == Constant("e") else None
             parts = (trigonometric("cos", turns), trigonometric("sin", turns)) if turns is not None else (None, None)
             if parts[0] is not None and parts[1] is not None:
@@ -203,12 +205,9 @@ class _Algebra:
         if value is None:
             primes, result = {_E: 1}, _generator(_E, constant)
         else:
-            below = {str(prime): -count for prime, count in prime_factors(value.denominator).items()}
-            primes = (
-                {str(prime): count for prime, count in prime_factors(abs(value.numerator)).items()}
-                | below
-                | ({"-1": 1} if value < 0 else {})
-            )
+            primes = {"-1": 1} if value < 0 else {}
+            for number, direction in ((abs(value.numerator), 1), (value.denominator, -1)):
+                primes |= {str(prime): direction * count for prime, count in prime_factors(number).items()}
             result = self._whole_power(base, int(constant)) if constant.denominator == 1 else self._root(value, constant)
         for monomial, coefficient in top.items():
             for prime, count in primes.items() if monomial else ():
@@ -278,9 +277,9 @@ class _Algebra:
                 return self.quotient(tree)
         if name == "log":
             top, bottom = (_logarithm(argument) for argument in arguments)
+            if bottom is not None and not bottom:
+                raise ZeroDivisionError  # to base 1
             if top is not None and bottom is not None:
-                if not bottom:
-                    raise ZeroDivisionError
                 return top, bottom
         keys = map(_key, arguments)
         return _generator(f"{name}({', '.join(sorted(keys) if name in _SYMMETRIC else keys)})")
@@ -307,6 +306,8 @@ def _turns(exponent: Quotient) -> Fraction | None:
 def _logarithm(argument: Quotient) -> Polynomial | None:
     """The natural logarithm of a positive number made of rationals, their roots and powers of e: a sum of logarithms of primes."""
     total: Polynomial = {}
+    if not argument[0]:
+        raise ZeroDivisionError
     for polynomial, sign in zip(argument, (1, -1), strict=True):
         if len(polynomial) != 1:
             return None

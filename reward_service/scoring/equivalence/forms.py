@@ -91,8 +91,8 @@ class Collection:
     """Several things.
 
     `kind`: `tuple` in round brackets, `list` bare, `bracket` in square ones, `set` in braces, `ratio` with colons, `clock` with two digits
-    behind each colon, `and` inequalities that hold at once, `or` those of which one does, `either` equations of several names of which
-    one does.
+    behind each colon, `cases` of values with their conditions, `and` inequalities that hold at once, `or` those of which one does, `either`
+    equations of several names of which one does.
     """
 
     kind: str
@@ -165,9 +165,10 @@ _BRACKETS = {
     "or": ("", ""),
     "ratio": ("", ""),
     "clock": ("", ""),
+    "cases": ("", ""),
     "either": ("", ""),
 }
-_JOINING = {"ratio": ":", "clock": ":", "and": " and ", "or": " or ", "either": " or "}
+_JOINING = {"ratio": ":", "clock": ":", "cases": "; ", "and": " and ", "or": " or ", "either": " or "}
 
 
 def render(form: Form | Expression) -> str:

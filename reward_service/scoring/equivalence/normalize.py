@@ -146,7 +146,9 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("\\_",), r"\\_", "_"),
         (("{:}",), r"\{:\}", ":"),
         (("{}", "{ }"), r"(?<![\\A-Za-z}\])^_])\{ ?\}(?! ?[_^])", ""),
-        (("{-}", "{+}"), r"\{([-+])\}", r"\1"),
+        (("{-}", "{+}"), r"(?<![\^_ ])\{([-+])\}", r"\1"),
+        (("\\frac{d", "\\frac{ d"), r"\\frac ?\{ ?(?:d|\\mathrm ?\{d\}) ?([a-zA-Z]) ?\} ?\{ ?(?:d|\\mathrm ?\{d\}) ?[xt] ?\}", r"\1'"),
+        (("\\partial",), r"\\frac ?\{ ?\\partial ?([a-zA-Z]) ?\} ?\{ ?\\partial ?([a-zA-Z]) ?\}", r"\1_\2"),
         (("\\prime",), r"\\prime(?![A-Za-z]) ?", "'"),
         (("^{'", "^'", "^ '", "^ {'"), r"\^ ?(?:\{('{1,3})\}|('))", r"\1\2"),
         (("^{",), r"\^\{\s*\}", ""),
@@ -196,7 +198,7 @@ def _ruled(text: str) -> str:
         if "\\left" in text or "\\right" in text or "frac" in text:
             for written, meant in _DELIMITERS:
                 text = text.replace(written, meant)
-        rules = _PLAIN_RULES if _SIMPLE.fullmatch(text) and "{\\frac" not in text and "{\\text" not in text else _RULES
+        rules = _PLAIN_RULES if _SIMPLE.fullmatch(text) and "{\\frac" not in text and "{\\text" not in text and "{d" not in text else _RULES
     for needles, pattern, replacement in rules:
         for needle in needles:
             if needle in text:

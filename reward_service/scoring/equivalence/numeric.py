@@ -8,15 +8,18 @@ from __future__ import annotations
 import enum
 import functools
 import math
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 from mpmath.ctx_mp import MPContext  # type: ignore[import-untyped]
 
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
+from reward_service.scoring.equivalence.hidden import places_to_compare
 from reward_service.scoring.equivalence.limits import MAX_FACTORIAL, MAX_FLOAT_DIGITS, MAX_FLOAT_EXPONENT, MAX_GAMMA_DIGITS
+from reward_service.scoring.equivalence.pieces import has_pieces, size, suspects
+from reward_service.scoring.equivalence.sampling import FAR_POINTS, POINTS, how_far, point_of, whole_names
+from reward_service.scoring.equivalence.sampling import variables as variables
 
 DIGITS = 60
 AGREEING_DIGITS = 40  # the bound of a confirmation: two values differ by less than 1e-40 of their size, or the answer is refuted
@@ -24,15 +27,8 @@ MAX_EXPONENT_BITS = 60
 MAX_ARGUMENT_BITS = 2_000  # of what a trigonometric function is applied to
 CONFIRMING_PLACES = 200  # to which two expressions with variables agree at two points that are called equal without a proof
 CERTAIN_PLACES = 500  # to which two constants agree that are called equal without a proof
-_POINTS = 6
-_FAR_POINTS = 4  # more of them, small and far out, for what changes its rule somewhere, as `|x - 30|`, and for what has few values
-_FARTHEST = 10**6
+_SNAPPED_DIGITS = 12  # that rounding may have lost where a value is taken for a whole number
 _FEWEST_POINTS = 2  # at which both sides must have a value
-_SIGNS = (  # of variables with an even and an odd number
-    (1, 1), (1, 1), (-1, -1), (1, -1), (-1, 1), (1, 1), (1, 1), (-1, 1), (1, -1), (-1, 1),
-)  # fmt: skip
-_SMALL_POINTS = (6, 7)
-_PIECEWISE = frozenset({"abs", "floor", "ceiling", "sgn", "max", "min"})
 INFINITE = math.inf
 TOLERANCE = 10.0**-AGREEING_DIGITS
 _MINUS_INFINITY = Product((Number(Fraction(-1)), Constant("oo")))
@@ -54,16 +50,17 @@ class NoValue(Exception):
 def compare(one: Expression, other: Expression) -> tuple[Evidence, str]:
     """Whether the two have the same value wherever both have one; and the point where they differ, for people."""
     names = sorted(set(variables(one)) | set(variables(other)))
+    whole = whole_names(one, other) if names else frozenset()
     complex_ok = any(_mentions_i(side) for side in (one, other)) or not names
     agreed = 0
-    everywhere = any(map(_has_pieces, (one, other)))
-    in_order = _size(one) <= _size(other)
+    everywhere = any(map(has_pieces, (one, other)))
+    in_order = size(one) <= size(other)
     first, second = (one, other) if in_order else (other, one)
-    for index in range(_POINTS + _FAR_POINTS if names else 1):
-        if index >= _POINTS and agreed >= _FEWEST_POINTS and not everywhere:
+    far = how_far(one, other)
+    for index in range(POINTS + FAR_POINTS if names else 1):
+        if index >= POINTS and agreed >= _FEWEST_POINTS and not everywhere:
             break
-        far = min(Fraction(_FARTHEST), 3 * _largest(one, other)) if index >= _POINTS else Fraction(1)
-        values = {name: _coordinate(number, name, index, far) for number, name in enumerate(names)}
+        values = point_of(names, whole, index, far)
         value = _value_or_none(first, values, complex_ok)
         its_twin = None if value is None else _value_or_none(second, values, complex_ok)  # the longer needs none where the shorter has none
         if value is None or its_twin is None:
@@ -71,66 +68,55 @@ def compare(one: Expression, other: Expression) -> tuple[Evidence, str]:
         left, right = (value, its_twin) if in_order else (its_twin, value)
         if not complex_ok and (_context().im(left) or _context().im(right)):
             continue  # outside the domain in which such answers are meant
-        scale = max(abs(left), abs(right))
-        if abs(left - right) > scale * _context().mpf(10) ** -AGREEING_DIGITS:
-            if scale < _context().mpf(10) ** -AGREEING_DIGITS:
-                return Evidence.UNKNOWN, ""  # both may be zero that rounding hides
-            return Evidence.REFUTED, _witness(names, values, left, right)
-        if names and agreed < _FEWEST_POINTS and not _confirmed(one, other, values, complex_ok):
+        differ = _differ(left, right)
+        if differ is None:
+            return Evidence.UNKNOWN, ""
+        if differ or (names and agreed < _FEWEST_POINTS and not _confirmed(one, other, values, complex_ok)):
             return Evidence.REFUTED, _witness(names, values, left, right)
         agreed += 1
-    return (Evidence.AGREES if agreed >= (_FEWEST_POINTS if names else 1) else Evidence.UNKNOWN), ""
+    if agreed < (_FEWEST_POINTS if names else 1):
+        return Evidence.UNKNOWN, ""
+    witness = _differ_in_pieces(one, other, names, whole) if (everywhere or whole) and names and not complex_ok else None
+    return (Evidence.AGREES, "") if witness is None else (Evidence.REFUTED, witness)
 
 
-def _size(expression: Expression) -> int:
-    """How many parts it has."""
-    match expression:
-        case Apply(_, parts) | Sum(parts) | Product(parts):
-            return 1 + sum(map(_size, parts))
-        case Power(base, exponent):
-            return 1 + _size(base) + _size(exponent)
-    return 1
+def _differ(left: Numeral, right: Numeral) -> bool | None:
+    """Whether two values differ; None where both may be zero that rounding hides."""
+    scale = max(abs(left), abs(right))
+    tolerance = _context().mpf(10) ** -AGREEING_DIGITS
+    if abs(left - right) <= scale * tolerance:
+        return False
+    return None if scale < tolerance else True
 
 
-def _has_pieces(expression: Expression) -> bool:
-    """Whether it may be given by different rules on both sides of some value."""
-    match expression:
-        case Apply(name, parts):
-            return name in _PIECEWISE or any(map(_has_pieces, parts))
-        case Sum(parts) | Product(parts):
-            return any(map(_has_pieces, parts))
-        case Power(base, exponent):
-            return (isinstance(exponent, Number) and exponent.value.denominator > 1) or _has_pieces(base) or _has_pieces(exponent)
-    return False
-
-
-def _largest(*expressions: Expression) -> Fraction:
-    """The largest number that is written in them, and at least 3."""
-    found = Fraction(3)
-    for expression in expressions:
-        match expression:
-            case Number(value):
-                found = max(found, abs(value))
-            case Sum(parts) | Product(parts) | Apply(_, parts):
-                found = max(found, _largest(*parts))
-            case Power(base, exponent):
-                found = max(found, _largest(base, exponent))
-    return found
+def _differ_in_pieces(one: Expression, other: Expression, names: list[str], whole: frozenset[str]) -> str | None:
+    """A point, for people, where two expressions differ that agree at the fixed points; None where none was found."""
+    for values, by_domain in suspects(one, other, names, whole):
+        left, right = (_value_or_none(side, values, False) for side in (one, other))
+        if left is None or right is None:
+            if by_domain and not (left is None and right is None):
+                return ", ".join(f"one has no value at {name}={float(value):.6g}" for name, value in list(values.items())[:1])
+        elif _differ(left, right):
+            return _witness(names, values, left, right)
+    return None
 
 
 def _confirmed(one: Expression, other: Expression, values: Mapping[str, Fraction], complex_ok: bool) -> bool:
     """Whether the values agree to the last of many places behind the point, however many stand before it."""
     context = _context()
     before_point = 0
+    places = places_to_compare(one, other, {name: float(value) for name, value in values.items()}, CONFIRMING_PLACES)
+    if places is None:
+        return False
     for _ in range(2):
-        with context.workdps(CONFIRMING_PLACES + DIGITS + before_point):
+        with context.workdps(places + DIGITS + before_point):
             left, right = (_value_or_none(side, values, complex_ok) for side in (one, other))
             if left is None or right is None:
                 return False
             scale = max(abs(left), abs(right))
             needed = max(0, int(context.mag(scale) * 0.302)) if scale else 0
             if needed <= before_point:
-                return bool(abs(left - right) < context.mpf(10) ** -CONFIRMING_PLACES)
+                return bool(abs(left - right) < context.mpf(10) ** -places)
             if needed > MAX_FLOAT_DIGITS:
                 return False
             before_point = needed + 1
@@ -196,19 +182,6 @@ def real_fraction(expression: Expression) -> Fraction | float | None:
     return Fraction(whole << exponent) if exponent >= 0 else Fraction(whole, 1 << -exponent)
 
 
-def variables(expression: Expression) -> Iterator[str]:
-    """Names of the variables, repeated as they occur."""
-    match expression:
-        case Variable(name):
-            yield name
-        case Sum(parts) | Product(parts) | Apply(_, parts):
-            for part in parts:
-                yield from variables(part)
-        case Power(base, exponent):
-            yield from variables(base)
-            yield from variables(exponent)
-
-
 def _mentions_i(expression: Expression) -> bool:
     match expression:
         case Constant("i"):
@@ -225,16 +198,6 @@ def _context() -> Any:
     context = MPContext()
     context.dps = DIGITS
     return context
-
-
-def _coordinate(number: int, name: str, point: int, far: Fraction) -> Fraction:
-    """A rational that looks random and depends on nothing but the name, the point's number and how far out it is.
-
-    Between 1/3 and 3, a quarter of that at the small points, and `far` times as much at the last ones.
-    """
-    draw = zlib.crc32(f"{name}/{point}".encode())
-    size = Fraction(1, 4) if point in _SMALL_POINTS else far
-    return size * _SIGNS[point][number % 2] * (Fraction(1, 3) + Fraction(draw % 999_983, 999_983) * Fraction(8, 3))
 
 
 def _witness(names: list[str], values: Mapping[str, Fraction], left: Numeral, right: Numeral) -> str:
@@ -309,10 +272,23 @@ def _power(base: Numeral, exponent: Numeral, written: Expression) -> Numeral:
         raise NoValue
     if exponent and context.mag(exponent) > MAX_EXPONENT_BITS:
         raise NoValue  # of a base between a half and one the size says nothing
+    if not base and context.re(exponent) <= 0:
+        raise NoValue
+    if not isinstance(written, Number) and not context.im(base) and context.re(base) < 0:
+        exponent = _snapped(exponent)  # `(-1)^{n/3}` with n = 6
     odd_root = isinstance(written, Number) and written.value.denominator % 2 == 1 < written.value.denominator
     if odd_root and not context.im(base) and context.re(base) < 0:
         return (-1 if written.value.numerator % 2 else 1) * context.power(-context.re(base), exponent)  # type: ignore[union-attr]
     return context.power(base, exponent)
+
+
+def _snapped(value: Numeral) -> Numeral:
+    """The whole number that a real number is but for rounding, as `\\log_2 8`; any other number itself."""
+    context = _context()
+    if context.im(value):
+        return value
+    nearest = context.nint(value)
+    return nearest if abs(value - nearest) <= context.mpf(10) ** (_SNAPPED_DIGITS - context.dps) * max(1, abs(value)) else value
 
 
 _PLAIN = frozenset("sin cos tan cot sec csc sinh cosh tanh coth re im".split())
@@ -329,11 +305,13 @@ def _apply(name: str, arguments: list[Numeral]) -> Numeral:
     if name in _INVERSE:
         return getattr(context, _INVERSE[name])(first)
     if name == "log":
+        if not (first and arguments[1]):
+            raise NoValue
         return context.ln(first) / context.ln(arguments[1])
     if name == "abs":
         return abs(first)
     if name in ("floor", "ceiling", "sgn"):
-        return {"floor": context.floor, "ceiling": context.ceil, "sgn": context.sign}[name](first)
+        return {"floor": context.floor, "ceiling": context.ceil, "sgn": context.sign}[name](first if name == "sgn" else _snapped(first))
     if name in ("max", "min"):
         return max(arguments) if name == "max" else min(arguments)
     if name in ("factorial", "binomial"):

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from reward_service.scoring.equivalence.customs import counted
 from reward_service.scoring.equivalence.expressions import number_of, read_expression
 from reward_service.scoring.equivalence.forms import (
     Based,
@@ -30,10 +29,11 @@ from reward_service.scoring.equivalence.forms import (
     Variable,
     Words,
 )
-from reward_service.scoring.equivalence.limits import LimitExceeded, check_text
+from reward_service.scoring.equivalence.limits import MAX_ITEMS, LimitExceeded, check_count, check_text
 from reward_service.scoring.equivalence.matrices import holds_matrix, read_matrix
 from reward_service.scoring.equivalence.normalize import normalize, plain_words, with_small_words
 from reward_service.scoring.equivalence.phrases import phrase
+from reward_service.scoring.equivalence.piecewise import Pieces, pieces_of
 from reward_service.scoring.equivalence.plain import Plain, read_plain
 from reward_service.scoring.equivalence.qualifiers import numbers_of_parameter
 from reward_service.scoring.equivalence.quantities import read_quantity
@@ -41,6 +41,7 @@ from reward_service.scoring.equivalence.relations import named_values, speaks_of
 from reward_service.scoring.equivalence.renaming import under_one_parameter
 from reward_service.scoring.equivalence.sparse import read_plainly
 from reward_service.scoring.equivalence.tokens import KNOWN_WORDS, MAX_LETTERS, NotMath, Token, closes_last, split, tokenize
+from reward_service.scoring.equivalence.variants import variants
 
 _AFTER_COMMAND = re.compile(r"(?<=\\le) (?=[^A-Za-z])|(?<=\\ge) (?=[^A-Za-z])|(?<=\\neq) (?=[^A-Za-z])|(?<=\\pi) (?=[^A-Za-z])")
 _SPACE = re.compile(r"(?<![0-9A-Za-z.])\s+|\s+(?![0-9A-Za-z.])")  # `1 2` is not `12`
@@ -84,8 +85,8 @@ def read_fully(text: str) -> Reading:
     try:
         check_text(text)
         normalized = normalize(text)
-        variants = _variants(normalized)
-        forms = (_read(variants[0]),) if len(variants) == 1 else tuple(dict.fromkeys(map(_read, variants)))
+        texts = variants(normalized)
+        forms = (_read(texts[0]),) if len(texts) == 1 else tuple(dict.fromkeys(map(_read, texts)))
     except LimitExceeded as error:
         return Reading("", "", (), error.limit)
     if "\\in" in text or "integer" in text:
@@ -97,30 +98,6 @@ def read_fully(text: str) -> Reading:
 def _plain_form(plain: Plain) -> Form:
     number = Value(Number(Fraction(plain.top, plain.bottom)), plain.unit)
     return Relation((Value(Variable(plain.name)), number), ("=",)) if plain.name else number
-
-
-_THOUSANDS = re.compile(r"(?<![\d.,\w\\}])\d{1,3}(?:,\d{3})+(?![\d,\w])")
-_SPACED_THOUSANDS = re.compile(r"(?<![\d.,\w\\}] )(?<![\d.,\w\\}])[1-9]\d{0,2}(?: \d{3})+(?![\d\w]| \d)")
-
-
-_OVER_CAPITALS = re.compile(r"/ ?([A-Z]{2,3})(?![A-Za-z(_^])")  # `t/RC` divides by both
-_PADDED = re.compile(r"\d,0\d\d(?!\d)")  # no list has an element `000`
-
-
-def _variants(text: str) -> list[str]:
-    """The text, and before it the text with its bare `1,234` and `1 234` as whole numbers; behind it what `C(5, 2)` counts, and `t/RC`."""
-    chosen = counted(text)
-    if chosen != text:
-        return [text, chosen]
-    if "/" in text and (over := _OVER_CAPITALS.sub(r"/(\1)", text)) != text:
-        return [text, over]
-    if "(" in text or "[" in text or "\\{" in text:
-        return [text]
-    joined = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
-    joined = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), joined)
-    if joined != text and _PADDED.search(text):
-        return [joined]
-    return [joined, text] if joined != text else [text]
 
 
 _BASED = re.compile(r"([0-9A-F][0-9A-Za-z]*)\s*_\s*(?:\{\s*(\d{1,2})\s*\}|(\d{1,2}))")
@@ -142,6 +119,9 @@ def _read(text: str) -> Form:
         return Based(digits.lstrip("0") or "0", base) if 2 <= base <= 36 and set(digits) <= set(_DIGITS[:base]) else Words(text)
     if _LOGIC.search(text) and not _SAYS_WHICH.search(text):
         return Words(plain_words(_LOGIC.sub(lambda found: " and " if found[0] in ("\\land", "\\wedge") else " or ", text)))
+    pieces = pieces_of(text)
+    if pieces is not None:
+        return _in_pieces(pieces)
     if text[:1] == "(" and _ENUMERATED.match(text):
         return Words(plain_words(text))
     if " " in text and _SENTENCE.fullmatch(text) and any(word not in KNOWN_WORDS for word in _LONG_WORD.findall(text)):
@@ -149,7 +129,33 @@ def _read(text: str) -> Form:
     try:
         return _answer(tokenize(text))
     except NotMath:
-        return _of_letters(text) or Words(plain_words(text))
+        return _of_letters(text) or _named_value(text) or Words(plain_words(text))
+
+
+def _in_pieces(pieces: Pieces) -> Form:
+    """A function in pieces, under its name where it has one."""
+    check_count(len(pieces.rows), MAX_ITEMS, "max_items")
+    cases = Collection("cases", tuple(Collection("tuple", (_read(value), _read(condition))) for value, condition in pieces.rows))
+    return Relation((_read(pieces.name), cases), ("=",)) if pieces.name else cases
+
+
+_NAMED_VALUE = re.compile(r"(?P<name>[^<>]{1,300}[^=<>!:\\/])=(?P<value>[^=<>]+)")
+_GROUP = re.compile(r"\{[^{}]*\}")
+
+
+def _named_value(text: str) -> Form | None:
+    r"""`\|v\| = 5`, `\int_0^1 x dx = \frac12`: what is beyond the grammar, and the value that it is said to have."""
+    found = _NAMED_VALUE.fullmatch(text) if "=" in text else None
+    if found is None or not _IN_MATHEMATICS.search(found["name"]) or "=" in _GROUP.sub("", _GROUP.sub("", found["name"])):
+        return None
+    try:
+        value = _answer(tokenize(found["value"]))
+    except NotMath:
+        return None
+    return Relation((Words(with_small_words(found["name"].strip())), value), ("=",)) if isinstance(value, Value) else None
+
+
+_IN_MATHEMATICS = re.compile(r"\\\||\\(?:int|sum|prod|lim|lVert|overrightarrow|Vert|norm|det|mathbb)(?![A-Za-z])")
 
 
 _LETTERS_TOGETHER = re.compile(
@@ -356,7 +362,7 @@ def _bracketed(tokens: Sequence[Token]) -> Form | None:
     if not cuts:
         if brackets == "()" and any(map(_is_relation, inside)):
             return _item(inside)
-        return Collection("set", (_item(inside),)) if brackets == "\\{\\}" else None
+        return Collection("set", _items([inside])) if brackets == "\\{\\}" else None
     items = _items(parts)
     words = {cut.text for cut in cuts}
     if brackets == "()" and (words == {"or"} or (words <= {"and", "or"} and any(map(_is_inequality, items)))):

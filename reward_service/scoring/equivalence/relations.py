@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from reward_service.scoring.equivalence import numeric
+from reward_service.scoring.equivalence import exact, numeric
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
 from reward_service.scoring.equivalence.forms import (
     Apply,
@@ -136,6 +136,8 @@ def is_quantity_name(form: Form) -> bool:
             return _is_of_letters(angle) and all(name[:1].isupper() or len(name.partition("_")[0]) > 1 for name in numeric.variables(angle))
         case Apply("abs", (inner,)):
             names = set(numeric.variables(inner))
+            if all(name.startswith(("vec_", "bar_")) for name in names):
+                return bool(names)
             return bool(names) and all(name[:1].isupper() for name in names) and _is_of_letters(inner)
     return len(set(numeric.variables(form.expression))) > 1 and _is_of_letters(form.expression)
 
@@ -160,6 +162,31 @@ def names_a_set(relation: Relation) -> bool:
     return all(isinstance(part, Value) and isinstance(part.expression, Variable) for part in name.parts)
 
 
+def names_a_value(relation: Relation, gold: Form) -> bool:
+    """Whether the first side is what was asked for: a name, or beside a number other than 0 any term with letters, `2a - b = 5`.
+
+    With one letter it is an equation that has to be solved, `2x = 5`.
+    """
+    name = relation.sides[0]
+    if not isinstance(gold, Value) or not numeric.is_constant(gold.expression):
+        return is_quantity_name(name) and not _has_powers(name)
+    if exact.rational(gold.expression) == 0:
+        return is_quantity_name(name) and not _has_powers(name)
+    return is_quantity_name(name) or (isinstance(name, Value) and not name.unit and len(set(numeric.variables(name.expression))) > 1)
+
+
+def _has_powers(form: Form) -> bool:
+    """Whether powers are added: an equation, `x^2 + y^2 = z^2`, rather than what is asked for."""
+    return (
+        isinstance(form, Value)
+        and isinstance(form.expression, Sum)
+        and any(
+            isinstance(term, Power) or (isinstance(term, Product) and any(isinstance(factor, Power) for factor in term.factors))
+            for term in form.expression.terms
+        )
+    )
+
+
 def _is_of_letters(expression: Expression) -> bool:
     match expression:
         case Variable():
@@ -174,7 +201,7 @@ def _is_of_letters(expression: Expression) -> bool:
 def _is_compound_name(form: Form) -> bool:
     """`AB = 5` and `\\text{Area} = 5`: a name in an answer, though none that reduces a reference's equation."""
     if isinstance(form, Words):
-        return bool(form.text) and says_no_more(form.text)
+        return bool(form.text) and (says_no_more(form.text) or form.text.startswith("P ("))
     if isinstance(form, Value) and not form.unit and isinstance(form.expression, Product):
         factors = form.expression.factors
         return len(factors) <= _MAX_NAME_FACTORS and all(isinstance(factor, Variable) and factor.name[:1].isupper() for factor in factors)

@@ -8,6 +8,7 @@ from reward_service.scoring.equivalence import exact, numeric
 from reward_service.scoring.equivalence.conventions import in_force
 from reward_service.scoring.equivalence.expressions import MINUS_ONE
 from reward_service.scoring.equivalence.forms import Collection, Expression, Form, Named, Power, Product, SetOperation, Value, render
+from reward_service.scoring.equivalence.piecewise import same_pieces
 from reward_service.scoring.equivalence.ranges import has_constant_ends, range_of
 
 Equal = Callable[[Form, Form], bool]
@@ -15,6 +16,8 @@ Equal = Callable[[Form, Form], bool]
 
 def same_collections(gold: Collection, answer: Collection, equal: Equal) -> bool:
     """Two tuples, lists, sets or ratios."""
+    if "cases" in (gold.kind, answer.kind):
+        return gold.kind == answer.kind and same_pieces(gold, answer, equal)
     joined = {gold.kind, answer.kind}
     if joined == {"and", "or"} or (joined == {"list", "or"} and _speaks_of_several((*gold.items, *answer.items))):
         return False  # `x > 0, y > 0` says both
