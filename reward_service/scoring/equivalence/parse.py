@@ -231,12 +231,16 @@ def _items(parts: Sequence[Sequence[Token]]) -> tuple[Form, ...]:
     return tuple(items)
 
 
+def _is_choice(form: Form) -> bool:
+    return isinstance(form, Value) and isinstance(form.expression, Variable) and form.expression.name in "ABCDE"
+
+
 def _joined(items: tuple[Form, ...], kind: str) -> Form:
     """A bare list; inequalities joined by `and` or `or` are of other kinds, as they say how they hold."""
     if kind != "list" and any(map(_is_inequality, items)):
         return Collection(kind, items)
-    if kind == "or" and speaks_of_several(items):
-        return Collection("either", items)  # `a = 0 or b = 0` is no pair
+    if kind == "or" and (speaks_of_several(items) or all(map(_is_choice, items))):
+        return Collection("either", items)  # `a = 0 or b = 0` is no pair, `A or B` not both
     return Collection("list", items)
 
 

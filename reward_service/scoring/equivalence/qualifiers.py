@@ -28,11 +28,11 @@ _OF_A_CONSTANT = re.compile(
 )
 
 
-_EXCEPT_AT = re.compile(r"(?<=\S) ?[,;(] ?([a-z]) ?\\neq ?[^,;=<>()]{1,40}\)?$")
+_EXCEPT_AT = re.compile(r"(?<=\S) ?[,;] ?([a-z]) ?\\neq ?[^,;=<>()]{1,40}$")
 _SAYS_WHERE = re.compile(r"\\(?:neq|in|le|ge)(?![A-Za-z])|[<>,;]")
 
 
-_RUNS_THROUGH = re.compile(r"[kmn]\s*\\in\s*\\math(?:bb|bf|rm)\s*\{?\s*([ZN])")
+_RUNS_THROUGH = re.compile(r"[kmn]\s*\\in\s*\\math(?:bb|bf|rm)\s*\{?\s*([ZN])\s*\}?(?:\s*[\^_]\s*\{?\s*(\+|\*|>))?")
 _CONDITION = re.compile(
     r"(?<=\S) ?(?:\((?P<behind>[a-z] ?(?:\\(?:ge|le|neq)(?![A-Za-z])|[<>]) ?[^()=]{1,30})\)"
     r"|,? ?\\text ?\{[ ,]*(?:for|when|where|if|with) ?\} ?(?P<said>[a-z] ?(?:\\(?:ge|le|neq)(?![A-Za-z])|[<>]) ?[^()=]{1,30}))$"
@@ -40,9 +40,9 @@ _CONDITION = re.compile(
 
 
 def numbers_of_parameter(text: str) -> str:
-    """`Z` or `N`, where a text says that its parameter is one; "" where it does not."""
+    r"""`Z` or `N`, where a text says that its parameter is one, `\mathbb{Z}^+` being `N`; "" where it does not."""
     found = _RUNS_THROUGH.search(text)
-    return found[1] if found else ""
+    return ("N" if found[2] else found[1]) if found else ""
 
 
 def condition_of(text: str) -> tuple[str, str] | None:

@@ -165,14 +165,28 @@ def names_a_set(relation: Relation) -> bool:
 def names_a_value(relation: Relation, gold: Form) -> bool:
     """Whether the first side is what was asked for: a name, or beside a number other than 0 any term with letters, `2a - b = 5`.
 
-    With one letter it is an equation that has to be solved, `2x = 5`.
+    With one letter it is an equation that has to be solved, `2x = 5`; in x, y and z it may be one of a line, `2x + z = 1`.
     """
     name = relation.sides[0]
     if not isinstance(gold, Value) or not numeric.is_constant(gold.expression):
         return is_quantity_name(name) and not _has_powers(name)
     if exact.rational(gold.expression) == 0:
         return is_quantity_name(name) and not _has_powers(name)
-    return is_quantity_name(name) or (isinstance(name, Value) and not name.unit and len(set(numeric.variables(name.expression))) > 1)
+    if is_quantity_name(name) or not isinstance(name, Value) or name.unit:
+        return is_quantity_name(name)
+    letters = set(numeric.variables(name.expression))
+    return len(letters) > 1 and (letters.isdisjoint("xyz") or _calls_a_function(name.expression))
+
+
+def _calls_a_function(expression: Expression) -> bool:
+    match expression:
+        case Apply():
+            return True
+        case Sum(parts) | Product(parts):
+            return any(map(_calls_a_function, parts))
+        case Power(base, exponent):
+            return _calls_a_function(base) or _calls_a_function(exponent)
+    return False
 
 
 def _has_powers(form: Form) -> bool:
