@@ -342,7 +342,7 @@ def _against_relation(gold: Form, answer: Relation) -> Finding:
 
 def _is_ratio(gold: Form, answer: Relation) -> bool:
     """Whether the answer says of what the reference is the ratio: `a:b:c = 3:4:5`."""
-    return all(isinstance(form, Collection) and form.kind == "ratio" for form in (gold, *answer.sides))
+    return all(isinstance(form, Collection) and form.kind in ("ratio", "clock") for form in (gold, *answer.sides))
 
 
 def _relation_against(gold: Relation, answer: Form) -> Finding:
@@ -352,6 +352,8 @@ def _relation_against(gold: Relation, answer: Form) -> Finding:
     assigned = assignment(gold) or assignment(backwards(gold))
     if in_force().assignments == "required":
         return Finding(False, "assignment_missing")
+    if all(isinstance(side, Value) and numeric.is_constant(side.expression) for side in gold.sides) and set(gold.operators) == {"="}:
+        return Finding(all(_equal(side, answer) for side in gold.sides), "equation_chain")
     named = assigned is not None and (assigned.single_name or isinstance(gold.sides[0], Words))
     if not named and not says_a_quantity(gold) and not names_a_set(gold):
         return Finding(False, "relation_is_no_value")
