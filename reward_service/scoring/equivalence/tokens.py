@@ -45,7 +45,8 @@ FUNCTIONS = frozenset(
     "floor ceil cis".split()
 )
 _ALIASES = {
-    "Abs": "abs", "asin": "arcsin", "acos": "arccos", "atan": "arctan", "Re": "re", "Im": "im", "arsinh": "arcsinh", "tg": "tan", "ctg": "cot",
+    "Abs": "abs",
+    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "Re": "re", "Im": "im", "arsinh": "arcsinh", "tg": "tan", "ctg": "cot",
     "arctg": "arctan", "arcctg": "arccot",
     "ceil": "ceiling", "sign": "sgn",
 }  # fmt: skip
