@@ -25,7 +25,7 @@ _MAX_SUSPECTS = 6
 _MAX_SWITCHES = 8  # expressions whose changes of sign are looked for
 _MAX_PLACES = 30  # where one of them changes it
 _MAX_LINES = 3  # variables along which they are looked for
-_BISECTIONS, _NARROWINGS = 40, 36
+_BISECTIONS, _NARROWINGS = 30, 24
 _DIFFERENT = 1e-7
 _TINY = 1e-9
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -78,6 +78,7 @@ class _Search:
         self._one, self._other = one, other
         self._size = size(one) + size(other)
         self._left = _WORK
+        self._kept = 0  # of it, for what comes later
         self._rooted = [_has_magnitude_under_root(side) for side in (one, other)]
 
     def exhausted(self) -> bool:
@@ -109,8 +110,10 @@ class _Search:
         inner = list(dict.fromkeys(part for part in parts if not (isinstance(part, Apply) and part.name in _JUMPING)))[:_MAX_SWITCHES]
         others = point_of(names, whole, 0, how_far(self._one, self._other))
         real = [name for name in names if name not in whole][:_MAX_LINES]
+        self._kept = _WORK // 3
         for part in inner if len(real) > 1 else ():
             yield from self._descent(part, real, dict(others))
+        self._kept = 0
         for name in real:
             places: set[float] = set()
             for part in inner:
@@ -137,7 +140,7 @@ class _Search:
             return real_double(part, at)
 
         found: list[float] = []
-        if self._left < cost * len(_LINE):
+        if self._left - self._kept < cost * len(_LINE):
             return found, 0.0
         values = [value_at(place) for place in _LINE]
         for index in range(1, len(_LINE)):

@@ -169,7 +169,7 @@ def _is_whole_valued(exponent: Expression) -> bool:
 # ---- many cheap points for what is given by pieces ---------------------------------------------------------------------
 
 _WHOLE_LINE = tuple(map(Fraction, (1, 0, 2, -1, 3, 4, -2, *range(5, 13), -3, *range(13, 41), *range(-4, -8, -1))))
-_POSITIVE_LINE = tuple(map(Fraction, range(1, 41)))
+_POSITIVE_LINE = tuple(map(Fraction, range(41)))
 _NEAR = sorted({Fraction(top, bottom) for bottom in (1, 2, 3, 4, 5) for top in range(-3 * bottom, 3 * bottom + 1)} | set(_WHOLE_LINE))
 _MAX_MULTIPLES = 12  # numbers whose multiples are looked at
 _MANY = 160  # points at most where there are several variables
@@ -217,7 +217,7 @@ def _numbers(*expressions: Expression) -> Iterator[Fraction]:
 
 
 def _in_denominators(expression: Expression) -> set[str]:
-    """Letters by which something is divided: they count, and are positive."""
+    """Letters by which something is divided: they count, and are not negative."""
     match expression:
         case Sum(parts) | Product(parts) | Apply(_, parts):
             return set().union(*map(_in_denominators, parts))

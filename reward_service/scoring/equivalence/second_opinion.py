@@ -220,6 +220,8 @@ def _from_both_sides(tree: Any, text: str) -> Any:
 
     if tree is None or not tree.has(sympy.Limit):
         return tree
+    if tree.free_symbols:
+        return None  # a derivative as its limit restates the question
     sided = len(_ONE_SIDED.findall(text))
     if sided:
         return tree if sided == text.count("\\lim") else None
