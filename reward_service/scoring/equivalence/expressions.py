@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+from reward_service.scoring.equivalence import named_functions
+from reward_service.scoring.equivalence.conjugates import conjugate
 from reward_service.scoring.equivalence.forms import Apply, Constant, Expression, Number, Power, Product, Sum, Variable
 from reward_service.scoring.equivalence.limits import MAX_DEPTH, MAX_DIGITS, MAX_NUMERAL_CHARS, MAX_POSTFIX_RUN, MAX_TOKENS, check_count
 from reward_service.scoring.equivalence.tokens import NotMath, Token
@@ -21,7 +23,15 @@ _CLOSES = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "lfloor": "rfloor", "lcei
 _SKIPPED = frozenset({"op", "open", "close", "command", "comma"})
 _ATOM_KINDS = frozenset({"number", "letter", "constant", "function"})
 _ATOM_COMMANDS = frozenset({"frac", "sqrt", "binom", "overline", "bar", "vec", "hat", "tilde", "lfloor", "lceil"})
-_INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"}
+_INVERSES = {
+    "sin": "arcsin",
+    "cos": "arccos",
+    "tan": "arctan",
+    "cot": "arccot",
+    "sec": "arcsec",
+    "csc": "arccsc",
+    **named_functions.INVERSES,
+}
 _FUNCTION_LETTERS = frozenset("fghpquvyABCDFGHIMNPQRSTUVWXYZ")  # `x(2)`, `k(2)`, `r(2)` are products
 _MAX_ARGUMENT_TOKENS = 6
 _NUMERIC_ARGUMENT = re.compile(r"-?\d+(?:\.\d+)?")
@@ -73,7 +83,7 @@ class _Reader:
     def __init__(self, tokens: Sequence[Token]) -> None:
         self._tokens = [*tokens, *_PADDING]
         self._at = 0
-        self._in_function = 0
+        self._written_twice = 0
         self._bars = 0
         self._depth = 0
 
@@ -315,6 +325,8 @@ class _Reader:
             inner = self._argument()
             if name in ("hat", "vec") and inner in _UNIT_VECTORS:
                 return inner
+            if name in ("overline", "bar") and (mirrored := conjugate(inner)):
+                return mirrored
             if not isinstance(inner, Variable):
                 raise NotMath("accent over more than a letter")
             return Variable(f"{'bar' if name == 'overline' else name}_{inner.name}")
@@ -347,12 +359,13 @@ class _Reader:
         base = base or self._log_base(name)
         if name in _MANY:
             return Apply(name, self._arguments())
-        self._in_function += 1
         argument = self._function_argument()
-        self._in_function -= 1
         if isinstance(power, Product) and power == Product((MINUS_ONE, Number(Fraction(1)))) and name in _INVERSES:
             name, power = _INVERSES[name], None
-        value = _applied(name, base, argument)
+        self._written_twice += name in named_functions.REPEATING
+        if self._written_twice > named_functions.MAX_REPEATING:
+            raise NotMath("too many functions that write their argument twice")
+        value = named_functions.applied(name, base, argument)
         return Power(value, power) if power is not None else value
 
     def _log_base(self, name: str) -> Expression | None:
@@ -368,6 +381,8 @@ class _Reader:
         factors: list[Expression] = []
         while self._starts_atom(self.peek()) and self.peek().kind != "function" and (not factors or self.peek().text not in ("(", "[")):
             factors.append(self._juxtaposed(factors))
+        if not factors and self.peek().kind == "function":
+            factors.append(self._power())  # `\\sin\\cos x`
         if not factors:
             raise NotMath("function without argument")
         value = factors[0] if len(factors) == 1 else Product(tuple(factors))
@@ -382,15 +397,3 @@ class _Reader:
             arguments.append(self.sum())
         self._expect(close)
         return tuple(arguments)
-
-
-def _applied(name: str, base: Expression | None, argument: Expression) -> Expression:
-    if name == "exp":
-        return Power(Constant("e"), argument)
-    if name in ("lg", "log"):
-        return Apply("log", (argument, base or Number(Fraction(10))))
-    if name == "ln":
-        return Apply("log", (argument, Constant("e")))
-    if name == "cis":
-        return Sum((Apply("cos", (argument,)), Product((Constant("i"), Apply("sin", (argument,))))))
-    return Apply(name, (argument,))

@@ -7,6 +7,8 @@ import string
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from reward_service.scoring.equivalence import named_functions
+from reward_service.scoring.equivalence.glued import unglued
 from reward_service.scoring.equivalence.limits import MAX_ITEMS, MAX_TOKENS, check_count
 
 
@@ -30,7 +32,7 @@ _TOKEN = re.compile(
   | \\begin\s*\{(?P<begin>[a-zA-Z]+\*?)\}
   | \\end\s*\{(?P<end>[a-zA-Z]+\*?)\}
   | \\mathbb\s*\{?\s*(?P<named>[A-Z])\s*\}?
-  | (?P<number>\d+(?:\.\d+)?[eE][+-]?\d+|\d+\.(?=\s*\\overline)|\d+(?:\.\d+)?|\.\d+)
+  | (?P<number>\d+\{\.\}\d+|\d+(?:\.\d+)?[eE][+-]?\d+|\d+\.(?=\s*\\overline)|\d+(?:\.\d+)?|\.\d+)
   | (?P<row>\x02)
   | \\(?P<command>[a-zA-Z]+|[{}|&#_])
   | (?P<word>[A-Za-z]+)
@@ -43,10 +45,11 @@ _TOKEN = re.compile(
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan arccot arcsec arccsc log ln lg exp max min gcd lcm sgn re im abs "
     "floor ceil cis".split()
-)
+).union(named_functions.NAMES)
 _ALIASES = {
     "Abs": "abs",
-    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "Re": "re", "Im": "im", "arsinh": "arcsinh", "tg": "tan", "ctg": "cot",
+    **{alias: name for alias, name in named_functions.ALIASES.items() if alias not in named_functions.COMMANDS_ONLY},
+    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "Re": "re", "Im": "im", "tg": "tan", "ctg": "cot",
     "arctg": "arctan", "arcctg": "arccot",
     "ceil": "ceiling", "sign": "sgn",
 }  # fmt: skip
@@ -86,11 +89,29 @@ def tokenize(text: str) -> list[Token]:
         if token is not None:
             tokens.append(token)
         elif (kind := match.lastgroup) != "space" and kind:
-            _READERS[kind](match[kind], tokens)
+            if kind == "word" and (pieces := _unglued(match, tokens)):
+                for piece in pieces:
+                    _word(piece, tokens)
+            else:
+                _READERS[kind](match[kind], tokens)
     check_count(len(tokens), MAX_TOKENS, "max_tokens")
     return tokens
 
 
+def _unglued(match: re.Match[str], tokens: Sequence[Token]) -> tuple[str, ...] | None:
+    """The pieces of a word that is no name by itself, by what stands around it."""
+    word = match["word"]
+    if len(word) <= 2 or word in KNOWN_WORDS or word in UNITS or (tokens and tokens[-1].kind == "text"):
+        return None
+    following = match.string[match.end() : match.end() + 1]
+    counted = bool(tokens) and (tokens[-1].kind == "number" or tokens[-1] in (("op", "/"), ("op", "*")))
+    return unglued(word, following in _ARGUMENT_STARTS, counted)
+
+
+_SET_UPRIGHT = (
+    named_functions.NAMES | named_functions.ALIASES.keys() - named_functions.COMMANDS_ONLY | {"arccot", "arcsec", "arccsc", "coth"}
+)
+_ARGUMENT_STARTS = ("(", "^", "_", *string.digits)
 _LIST_WORDS = frozenset({", or", "; or", ",or"})
 
 
@@ -102,6 +123,8 @@ def _text(body: str, tokens: list[Token]) -> None:
         tokens.append(Token("comma", words.split()[-1]))
     elif len(words) == 1 and words.isalpha() and words.isascii() and (not tokens or tokens[-1].kind in ("comma", "open", "relation")):
         tokens.append(Token("letter", words))  # a choice or a variable; behind a number it is a unit
+    elif words in _SET_UPRIGHT and not (words == "arcsec" and tokens):  # behind a number it is a second of arc
+        _command(words, tokens)
     elif words:
         tokens.append(Token("text", " ".join(words.split())))
 
@@ -132,6 +155,8 @@ def _word(word: str, tokens: list[Token]) -> None:
 def _command(name: str, tokens: list[Token]) -> None:
     if name in FUNCTIONS or name in _ALIASES:
         tokens.append(Token("function", _ALIASES.get(name, name)))
+    elif name in named_functions.COMMANDS_ONLY:
+        tokens.append(Token("function", named_functions.ALIASES[name]))
     elif name in _CONSTANTS:
         tokens.append(Token("constant", _CONSTANTS[name]))
     elif name in _COMMAND_OPERATORS:
@@ -188,7 +213,7 @@ _READERS: dict[str, Callable[[str, list[Token]], None]] = {
     "begin": _as("begin"),
     "end": _as("end"),
     "named": _as("named"),
-    "number": _as("number"),
+    "number": lambda found, tokens: tokens.append(Token("number", found.replace("{.}", "."))),
     "row": _as("op", "\\\\"),
 }
 
