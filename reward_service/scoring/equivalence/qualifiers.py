@@ -34,8 +34,8 @@ _SAYS_WHERE = re.compile(r"\\(?:neq|in|le|ge)(?![A-Za-z])|[<>,;]")
 
 _RUNS_THROUGH = re.compile(r"[kmn]\s*\\in\s*\\math(?:bb|bf|rm)\s*\{?\s*([ZN])\s*\}?(?:\s*[\^_]\s*\{?\s*(\+|\*|>))?")
 _CONDITION = re.compile(
-    r"(?<=\S) ?(?:\((?P<behind>[a-z] ?(?:\\(?:ge|le|neq)(?![A-Za-z])|[<>]) ?[^()=]{1,30})\)"
-    r"|,? ?\\text ?\{[ ,]*(?:for|when|where|if|with) ?\} ?(?P<said>[a-z] ?(?:\\(?:ge|le|neq)(?![A-Za-z])|[<>]) ?[^()=]{1,30}))$"
+    r"(?<=\S) ?(?:\((?P<behind>[a-z] ?(?:\\(?:ge|le|neq)(?![A-Za-z])|[<>]) ?[^()=,]{1,30})\)"
+    r"|,? ?\\text ?\{[ ,]*(?:for|when|where|if|with) ?\} ?(?P<said>[a-z] ?(?:\\(?:ge|le|neq)(?![A-Za-z])|[<>]) ?[^()=,]{1,30}))$"
 )
 
 
@@ -51,7 +51,9 @@ def condition_of(text: str) -> tuple[str, str] | None:
     if found is None:
         return None
     formula, condition = text[: found.start()], found["behind"] or found["said"]
-    return (formula, condition) if condition[0] in formula and "," not in formula else None
+    if condition[0] not in formula or "\\text" in condition or _SAYS_WHERE.search(formula):
+        return None
+    return formula, condition
 
 
 def without_qualifier(text: str) -> str:
