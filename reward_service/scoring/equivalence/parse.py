@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from reward_service.scoring.equivalence.arrays import read_arrays
 from reward_service.scoring.equivalence.expressions import number_of, read_expression
 from reward_service.scoring.equivalence.forms import (
     Based,
@@ -332,6 +333,8 @@ def _unit(tokens: Sequence[Token]) -> Form:
     kinds = {token.kind for token in tokens}
     if kinds == _TEXT_ALONE:
         return Words(plain_words(" ".join(token.text for token in tokens)))
+    if ("end" in kinds or "comma" in kinds) and (computed := read_arrays(tokens)) is not None:
+        return computed
     if "end" in kinds and holds_matrix(tokens):
         return read_matrix(tokens)
     if "pm" in kinds and tokens[0].text != "\\{":  # `\{0, \pm 1\}` is one set
