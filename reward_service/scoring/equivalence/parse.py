@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from reward_service.scoring.equivalence.arrays import read_arrays
+from reward_service.scoring.equivalence.bound_names import with_bound_names
 from reward_service.scoring.equivalence.expressions import number_of, read_expression
 from reward_service.scoring.equivalence.forms import (
     Based,
@@ -90,10 +91,11 @@ def read_fully(text: str) -> Reading:
         forms = (_read(texts[0]),) if len(texts) == 1 else tuple(dict.fromkeys(map(_read, texts)))
     except LimitExceeded as error:
         return Reading("", "", (), error.limit)
+    words = plain_words(with_bound_names(normalized))
     if "\\in" in text or "integer" in text:
         forms = under_one_parameter(text, forms)
-        return Reading(normalized, plain_words(normalized), forms, numbers=numbers_of_parameter(text))
-    return Reading(normalized, plain_words(normalized), forms)
+        return Reading(normalized, words, forms, numbers=numbers_of_parameter(text))
+    return Reading(normalized, words, forms)
 
 
 def _plain_form(plain: Plain) -> Form:
