@@ -359,12 +359,13 @@ class _Reader:
         base = base or self._log_base(name)
         if name in _MANY:
             return Apply(name, self._arguments())
-        argument = self._function_argument()
         if isinstance(power, Product) and power == Product((MINUS_ONE, Number(Fraction(1)))) and name in _INVERSES:
             name, power = _INVERSES[name], None
         self._written_twice += name in named_functions.REPEATING
         if self._written_twice > named_functions.MAX_REPEATING:
-            raise NotMath("too many functions that write their argument twice")
+            raise NotMath("functions within one another that write their argument twice")
+        argument = self._function_argument()
+        self._written_twice -= name in named_functions.REPEATING
         value = named_functions.applied(name, base, argument)
         return Power(value, power) if power is not None else value
 

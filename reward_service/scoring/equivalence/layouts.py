@@ -11,6 +11,9 @@ _SYSTEM = re.compile(
     r"(?:\\left\s*)?(?P<brace>\\\{|\\lbrace)?\s*\\begin\s*\{(?P<kind>cases|array|aligned|align\*?|gathered|matrix)\}"
     r"(?P<columns>\s*\{[lcr| ]*\})?"
 )
+_ALONE = re.compile(  # one line, which an environment sets as a display
+    r"\\begin\{(?P<kind>aligned|align\*?|gathered|gather\*?|equation\*?|split)\}(?P<body>.*)\\end\{(?P<end>[a-z]+\*?)\}", re.DOTALL
+)
 _SYSTEM_END = re.compile(r"\\end\s*\{(?P<kind>[a-z]+\*?)\}\s*(?:\\right\s*\.)?\s*")
 _ROW_END = re.compile(r"\\\\(?:\s*\[[^\[\]]*\])?")
 _NEXT_EQUATION = re.compile(r"\\\\\s+(?=[a-zA-Z](?:_\{?\w+\}?)?\s*=)|\\\\(?=[a-zA-Z](?:_\{?\w\}?)?\s*=)")
@@ -30,6 +33,9 @@ def in_one_line(text: str) -> str:
         if "\\\\" in text and _NEXT_EQUATION.search(text) and "=" in text[: text.find("\\\\")]:
             return _NEXT_EQUATION.sub(", ", text)
         return text
+    alone = _ALONE.fullmatch(text)
+    if alone and alone["kind"] == alone["end"] and not any(mark in alone["body"] for mark in ("\\\\", "&", "\\begin", "\\end")):
+        return alone["body"].strip()
     opened = _SYSTEM.match(text)
     closed_at = text.rfind("\\end")
     closed = _SYSTEM_END.fullmatch(text, closed_at) if closed_at >= 0 else None

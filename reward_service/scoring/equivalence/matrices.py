@@ -36,7 +36,7 @@ def read_matrix(tokens: Sequence[Token]) -> Matrix:
         factor, inside = tokens[: start - 1], tokens[start:-1]
     else:
         factor, inside = tokens[:start], tokens[start:]
-    matrix = _environment(inside)
+    matrix = environment(inside)
     if not factor:
         return matrix
     if matrix.bars:
@@ -66,7 +66,13 @@ def _times(factor: Expression, cell: Expression) -> Expression:
     return Product((factor, cell))
 
 
-def _environment(tokens: Sequence[Token]) -> Matrix:
+def environment(tokens: Sequence[Token]) -> Matrix:
+    """The matrix between the marks of its environment.
+
+    Raises:
+        NotMath: it is none.
+        LimitExceeded: too many cells.
+    """
     if tokens[0].text not in _MATRICES or tokens[-1] != ("end", tokens[0].text) or not closes_last(tokens):
         raise NotMath("not a matrix")
     inside = tokens[1:-1]

@@ -21,7 +21,7 @@ ALIASES = {
 COMMANDS_ONLY = frozenset({"sh", "ch", "th"})  # names that without a backslash are letters
 INVERSES = {name: f"arc{name}" for name in _AREA}
 REPEATING = AREA_FUNCTIONS | {"cis"}  # their definitions write twice what they are applied to
-MAX_REPEATING = 4  # of these in one expression, as within one another each doubles its size
+MAX_REPEATING = 1  # of these within one another, as each doubles the size
 
 _ONE, _MINUS_ONE, _HALF = Number(Fraction(1)), Number(Fraction(-1)), Number(Fraction(1, 2))
 _TWO = Number(Fraction(2))

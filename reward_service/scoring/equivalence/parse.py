@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from reward_service.scoring.equivalence.arrays import read_arrays
+from reward_service.scoring.equivalence.bound_names import with_bound_names
 from reward_service.scoring.equivalence.expressions import number_of, read_expression
 from reward_service.scoring.equivalence.forms import (
     Based,
@@ -89,10 +91,11 @@ def read_fully(text: str) -> Reading:
         forms = (_read(texts[0]),) if len(texts) == 1 else tuple(dict.fromkeys(map(_read, texts)))
     except LimitExceeded as error:
         return Reading("", "", (), error.limit)
+    words = plain_words(with_bound_names(normalized))
     if "\\in" in text or "integer" in text:
         forms = under_one_parameter(text, forms)
-        return Reading(normalized, plain_words(normalized), forms, numbers=numbers_of_parameter(text))
-    return Reading(normalized, plain_words(normalized), forms)
+        return Reading(normalized, words, forms, numbers=numbers_of_parameter(text))
+    return Reading(normalized, words, forms)
 
 
 def _plain_form(plain: Plain) -> Form:
@@ -336,6 +339,8 @@ def _unit(tokens: Sequence[Token]) -> Form:
     kinds = {token.kind for token in tokens}
     if kinds == _TEXT_ALONE:
         return Words(plain_words(" ".join(token.text for token in tokens)))
+    if ("end" in kinds or "comma" in kinds) and (computed := read_arrays(tokens)) is not None:
+        return computed
     if "end" in kinds and holds_matrix(tokens):
         return read_matrix(tokens)
     if "pm" in kinds and tokens[0].text != "\\{":  # `\{0, \pm 1\}` is one set
