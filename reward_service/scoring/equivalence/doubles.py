@@ -79,7 +79,7 @@ _FUNCTIONS: Mapping[str, Callable[..., float]] = {
     "arcsec": lambda x: math.acos(1 / x), "arccsc": lambda x: math.asin(1 / x),
     "log": lambda x, base: math.log(x) / math.log(base),
     "abs": abs, "floor": lambda x: float(math.floor(_snapped(x))), "ceiling": lambda x: float(math.ceil(_snapped(x))),
-    "sgn": lambda x: float((x > 0) - (x < 0)), "max": max, "min": min,
+    "sgn": lambda x: float((x > 0) - (x < 0)), "max": lambda *xs: max(xs), "min": lambda *xs: min(xs),
     "factorial": _factorial,
     "binomial": lambda n, k: _factorial(n) / _factorial(k) / _factorial(n - k),
 }  # fmt: skip

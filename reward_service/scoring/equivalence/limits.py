@@ -65,7 +65,7 @@ def check_text(text: str) -> None:
     """
     if len(text) > MAX_CHARS:
         raise LimitExceeded("max_chars")
-    if text.count("^") > MAX_POWER_SIGNS:
+    if text.count("^") + text.count("**") > MAX_POWER_SIGNS:
         raise LimitExceeded("max_power_signs")
     if len(text) > MAX_DIGITS and _DIGITS.search(text):
         raise LimitExceeded("max_digits")

@@ -43,7 +43,7 @@ from reward_service.scoring.equivalence.relations import named_values, speaks_of
 from reward_service.scoring.equivalence.renaming import under_one_parameter
 from reward_service.scoring.equivalence.sparse import read_plainly
 from reward_service.scoring.equivalence.tokens import KNOWN_WORDS, MAX_LETTERS, NotMath, Token, closes_last, split, tokenize
-from reward_service.scoring.equivalence.variants import variants
+from reward_service.scoring.equivalence.variants import name_and_value, variants
 
 _AFTER_COMMAND = re.compile(r"(?<=\\le) (?=[^A-Za-z])|(?<=\\ge) (?=[^A-Za-z])|(?<=\\neq) (?=[^A-Za-z])|(?<=\\pi) (?=[^A-Za-z])")
 _SPACE = re.compile(r"(?<![0-9A-Za-z.])\s+|\s+(?![0-9A-Za-z.])")  # `1 2` is not `12`
@@ -142,23 +142,14 @@ def _in_pieces(pieces: Pieces) -> Form:
     return Relation((_read(pieces.name), cases), ("=",)) if pieces.name else cases
 
 
-_NAMED_VALUE = re.compile(r"(?P<name>[^<>]{1,300}[^=<>!:\\/])=(?P<value>[^=<>]+)")
-_GROUP = re.compile(r"\{[^{}]*\}")
-
-
 def _named_value(text: str) -> Form | None:
     r"""`\|v\| = 5`, `\int_0^1 x dx = \frac12`: what is beyond the grammar, and the value that it is said to have."""
-    found = _NAMED_VALUE.fullmatch(text) if "=" in text else None
-    if found is None or not _IN_MATHEMATICS.search(found["name"]) or "=" in _GROUP.sub("", _GROUP.sub("", found["name"])):
-        return None
+    name, said = name_and_value(text)
     try:
-        value = _answer(tokenize(found["value"]))
+        value = _answer(tokenize(said)) if name else None
     except NotMath:
         return None
-    return Relation((Words(with_small_words(found["name"].strip())), value), ("=",)) if isinstance(value, Value) else None
-
-
-_IN_MATHEMATICS = re.compile(r"\\\||\\(?:int|sum|prod|lim|lVert|overrightarrow|Vert|norm|det|mathbb)(?![A-Za-z])")
+    return Relation((Words(with_small_words(name)), value), ("=",)) if isinstance(value, Value) else None
 
 
 _LETTERS_TOGETHER = re.compile(

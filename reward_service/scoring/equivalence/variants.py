@@ -28,3 +28,16 @@ def variants(text: str) -> list[str]:
     if joined != text and _PADDED.search(text):
         return [joined]
     return [joined, text] if joined != text else [text]
+
+
+_NAMED_VALUE = re.compile(r"(?P<name>[^<>]{1,300}[^=<>!:\\/])=(?P<value>[^=<>]+)")
+_GROUP = re.compile(r"\{[^{}]*\}")
+_BEYOND = re.compile(r"\\\||\\(?:int|sum|prod|lim|lVert|overrightarrow|Vert|norm|det|mathbb)(?![A-Za-z])")
+
+
+def name_and_value(text: str) -> tuple[str, str]:
+    r"""What is beyond the grammar, and what it is said to be: `\|v\|` and `5` of `\|v\| = 5`; two empty texts where there is none."""
+    found = _NAMED_VALUE.fullmatch(text) if "=" in text else None
+    if found is None or not _BEYOND.search(found["name"]) or "=" in _GROUP.sub("", _GROUP.sub("", found["name"])):
+        return "", ""
+    return found["name"].strip(), found["value"]
