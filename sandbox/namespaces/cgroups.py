@@ -24,6 +24,7 @@ _PREFIX = "reward-sandbox-"
 _ROOT = "/sys/fs/cgroup"
 _NEIGHBOURS = 1000  # cgroups beside ours that are looked at
 _ENTER = 'for door; do echo 0 >"/proc/self/fd/$door" || exit 1; done; cat'  # in a shell, given the numbers of its doors
+_LINGERING_BYTES = 8 << 20  # more in use without a process, and a file system or an object in memory is still being taken down
 _CLAIMS, _CLAIM_S = 200, 0.002  # attempts at a folder of ours, against services that sweep at the same moment
 
 
@@ -76,6 +77,12 @@ class CellCgroup:
                 return not file.read(1)
         except OSError:
             return True  # somebody removed it
+
+    def held_bytes(self) -> int:
+        """What is charged to it, pages of files on a disk aside, which the kernel takes back by itself. Raises OSError."""
+        with open(f"{self.path}/{self.files.usage}") as usage, open(f"{self.path}/memory.stat") as stat:
+            charged, counts = int(usage.read()), dict(line.split() for line in stat)
+        return charged - int(counts.get("cache") or counts.get("file", 0)) + int(counts.get("shmem", 0))
 
     def limit(self, memory_bytes: int) -> int:
         """Bound what is charged from now on to `memory_bytes` above what is in use; the bound in bytes. Raises OSError."""
@@ -225,13 +232,23 @@ class Cgroups:
         self._free.append(group)
 
     def take(self) -> CellCgroup:
-        """An empty cgroup without a limit; for any thread. Raises OSError."""
-        while (group := self._pop()) is not None:
-            try:
-                group.unlimit()
-            except OSError:
-                continue  # somebody removed it
-            return group
+        """An empty cgroup without a limit; for any thread. Raises OSError.
+
+        One whose last program's memory is still being freed waits: what is freed later would be room above the next one's bound.
+        """
+        waiting: list[CellCgroup] = []
+        try:
+            while (group := self._pop()) is not None:
+                try:
+                    if group.held_bytes() > _LINGERING_BYTES:
+                        waiting.append(group)
+                        continue
+                    group.unlimit()
+                except OSError:
+                    continue  # somebody removed it
+                return group
+        finally:
+            self._free.extend(waiting)
         if not self._locks:
             raise FileNotFoundError(f"{self.path} is closed")
         name = f"cell{next(self._numbers)}"

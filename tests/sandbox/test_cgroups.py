@@ -49,6 +49,31 @@ def test_services_that_start_at_once_do_not_sweep_each_other(place: str) -> None
         assert [wrong for found in pool.map(opened_again_and_again, [25] * 6) for wrong in found] == []
 
 
+def test_a_cgroup_whose_memory_is_still_being_freed_is_not_used(place: str) -> None:
+    """What is freed later would be room above the next program's bound: it once held twice its memory."""
+    found = Cgroups.open()
+    assert found is not None
+    memory = os.memfd_create("held")
+    try:
+        used = found.take()
+        fill = f"{_ENTER} >/dev/fd/{memory}"
+        with used.doors() as doors:
+            command = ["/bin/sh", "-c", fill, "sh", *map(str, doors)]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(*doors, memory)) as process:
+                if not doors:
+                    used.admit(process.pid)
+                process.communicate(bytes(32 << 20))
+        assert used.is_empty()
+        assert used.held_bytes() > 16 << 20
+        found.give_back(used)
+        assert found.take() is not used
+        os.ftruncate(memory, 0)
+        assert found.take() is used
+    finally:
+        os.close(memory)
+        found.close()
+
+
 @pytest.mark.parametrize("content", ["nothing", "files", "version 2 without memory"])
 def test_a_folder_that_is_no_cgroup_is_refused_and_named(tmp_path: Path, content: str) -> None:
     """A folder that an operator names is used or an error: never the weaker mode in silence."""
