@@ -81,8 +81,8 @@ class CellCgroup:
     def held_bytes(self) -> int:
         """What is charged to it, pages of files on a disk aside, which the kernel takes back by itself. Raises OSError."""
         with open(f"{self.path}/{self.files.usage}") as usage, open(f"{self.path}/memory.stat") as stat:
-            charged, counts = int(usage.read()), dict(line.split() for line in stat)
-        return charged - int(counts.get("cache") or counts.get("file", 0)) + int(counts.get("shmem", 0))
+            charged, counts = int(usage.read()), {key: value for key, _, value in (line.partition(" ") for line in stat)}
+        return charged - int(counts.get("cache") or counts.get("file") or 0) + int(counts.get("shmem") or 0)
 
     def limit(self, memory_bytes: int) -> int:
         """Bound what is charged from now on to `memory_bytes` above what is in use; the bound in bytes. Raises OSError."""
