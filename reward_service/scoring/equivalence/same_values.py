@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from reward_service.scoring.equivalence import numeric
 from reward_service.scoring.equivalence.conventions import in_force
 from reward_service.scoring.equivalence.equality import Finding, same_expressions
 from reward_service.scoring.equivalence.forms import Constant, Expression, Form, Number, Product, Relation, Value, Variable
@@ -47,11 +48,19 @@ def same_values(gold: Value, answer: Value) -> Finding:
         if same_expressions(*parts).equal:
             return Finding(True, "radians")
     finding = same_expressions(gold.expression, answer.expression)
+    if finding.equal and answer.unit == "%" and not gold.unit and _is_a_share(gold.expression):
+        return Finding(False, "percent_added")
     if finding.equal or units != {"%"} or gold.unit == answer.unit:
         return finding
     parts = [_hundredths(form) for form in (gold, answer)]
     as_fraction = same_expressions(*parts)
     return Finding(True, "percent") if as_fraction.equal else finding
+
+
+def _is_a_share(expression: Expression) -> bool:
+    """Whether it is less than 1, as no number of percents is: `0.3\\%` would be a second guess beside `30\\%`."""
+    value = numeric.real_value(expression)
+    return value is not None and bool(0 < abs(value) < 1)
 
 
 def _hundredths(form: Value) -> Expression:
