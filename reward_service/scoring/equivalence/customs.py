@@ -107,13 +107,19 @@ def rewritten(text: str) -> str:
 
 
 def _in_one_group(text: str) -> str | None:
-    """What braces hold that stand around the whole text."""
-    depth = 0
-    for index, char in enumerate(text.replace("\\{", "..").replace("\\}", "..")):
-        depth += (char == "{") - (char == "}")
+    """What braces hold that stand around the whole text, which begins with one."""
+    end = end_of_group(text.replace("\\{", "..").replace("\\}", ".."), 1)
+    return text[1:-1] if end == len(text) - 1 else None
+
+
+def end_of_group(text: str, start: int) -> int:
+    """Where the brace is that closes the group whose content begins at `start`; -1 where none does. Escaped braces must be gone."""
+    depth = 1
+    for index in range(start, len(text)):
+        depth += (text[index] == "{") - (text[index] == "}")
         if depth == 0:
-            return text[1:-1] if index == len(text) - 1 else None
-    return None
+            return index
+    return -1
 
 
 def _led_in(text: str) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reward_service.scoring.equivalence.forms import Collection, Form, Words
+from reward_service.scoring.equivalence.normalize import ROW_END
 
-_ROW_END = "\x02"
 _CASES = re.compile(
     r"(?:(?P<name>[^=&]{1,40}) ?= ?)?(?:\\begin ?\{cases\}(?P<rows>.*)\\end ?\{cases\}"
     r"|\\\{ ?\\begin ?\{array\}(?: ?\{[lcr| ]*\})?(?P<lines>.*)\\end ?\{array\})"
@@ -32,7 +32,7 @@ def pieces_of(text: str) -> Pieces | None:
     body = (found["rows"] or found["lines"]) if found else None
     if found is None or not body or "\\begin" in body:
         return None
-    rows = [row.strip(" ,.;") for row in body.split(_ROW_END)]
+    rows = [row.strip(" ,.;") for row in body.split(ROW_END)]
     pairs = [tuple(part.strip(" ,.;") for part in row.split("&")) for row in rows if row]
     if len(pairs) < 2 or not all(len(pair) == 2 and all(pair) for pair in pairs):
         return None

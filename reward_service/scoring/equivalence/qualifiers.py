@@ -1,7 +1,7 @@
 r"""What is written behind an answer to say where it holds: `k \in \mathbb{Z}`, `\text{ for all } x`, `\text{ for some constant } c`.
 
-It says nothing that the answer does not: the names stand in it, and what they may be is known from the question. Which numbers a
-parameter runs through is looked at elsewhere (`renaming.py`). All patterns are linear.
+What says nothing that the question does not is taken away (`without_qualifier`). What may tell two answers apart is told beside the
+formula: which integers a parameter runs through (`numbers_of_parameter`), and a condition (`condition_of`). All patterns are linear.
 """
 
 from __future__ import annotations
@@ -26,12 +26,8 @@ _NAMES = re.compile(
 _OF_A_CONSTANT = re.compile(
     r"(?<=\S) ?[,;(] ?([A-DKa-dx-z](?:_\{?\d\}?)?)(?: ?, ?[A-DKa-dx-z](?:_\{?\d\}?)?){0,3} ?\\in ?\\mathbb ?\{? ?[RC] ?\}? ?\)?$"
 )
-
-
 _EXCEPT_AT = re.compile(r"(?<=\S) ?[,;] ?([a-z]) ?\\neq ?[^,;=<>()]{1,40}$")
 _SAYS_WHERE = re.compile(r"\\(?:neq|in|le|ge)(?![A-Za-z])|[<>,;]")
-
-
 _RUNS_THROUGH = re.compile(r"[kmn]\s*\\in\s*\\math(?:bb|bf|rm)\s*\{?\s*([ZN])\s*\}?(?:\s*[\^_]\s*\{?\s*(\+|\*|>))?")
 _CONDITION = re.compile(
     r"(?<=\S) ?(?:\((?P<behind>[a-z] ?(?:\\(?:ge|le|neq)(?![A-Za-z])|[<>]) ?[^()=,]{1,30})\)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from reward_service.scoring.equivalence import exact
+from reward_service.scoring.equivalence.customs import end_of_group
 from reward_service.scoring.equivalence.forms import Collection, Value, Words
 from reward_service.scoring.equivalence.parse import Reading
 
@@ -41,21 +42,12 @@ def _boxes(text: str) -> list[tuple[int, int, int]]:
     text = text.replace("\\\\", "..").replace("\\{", "..").replace("\\}", "..")
     match = _BOX.search(text)
     while match:
-        end = _end_of_group(text, match.end())
+        end = end_of_group(text, match.end())
         if end < 0:
             return []
         found.append((match.start(), match.end(), end))
         match = _BOX.search(text, end)
     return found
-
-
-def _end_of_group(text: str, start: int) -> int:
-    depth = 1
-    for index in range(start, len(text)):
-        depth += (text[index] == "{") - (text[index] == "}")
-        if depth == 0:
-            return index
-    return -1
 
 
 def malformed(gold: str, reading: Reading) -> str | None:

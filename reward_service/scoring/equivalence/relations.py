@@ -136,9 +136,8 @@ def is_quantity_name(form: Form) -> bool:
             return _is_of_letters(angle) and all(name[:1].isupper() or len(name.partition("_")[0]) > 1 for name in numeric.variables(angle))
         case Apply("abs", (inner,)):
             names = set(numeric.variables(inner))
-            if all(name.startswith(("vec_", "bar_")) for name in names):
-                return bool(names)
-            return bool(names) and all(name[:1].isupper() for name in names) and _is_of_letters(inner)
+            vectors = all(name.startswith(("vec_", "bar_")) for name in names)
+            return bool(names) and (vectors or (all(name[:1].isupper() for name in names) and _is_of_letters(inner)))
     return len(set(numeric.variables(form.expression))) > 1 and _is_of_letters(form.expression)
 
 
@@ -168,12 +167,12 @@ def names_a_value(relation: Relation, gold: Form) -> bool:
     With one letter it is an equation that has to be solved, `2x = 5`; in x, y and z it may be one of a line, `2x + z = 1`.
     """
     name = relation.sides[0]
-    if not isinstance(gold, Value) or not numeric.is_constant(gold.expression):
+    if not isinstance(gold, Value) or not numeric.is_constant(gold.expression) or exact.rational(gold.expression) == 0:
         return is_quantity_name(name) and not _has_powers(name)
-    if exact.rational(gold.expression) == 0:
-        return is_quantity_name(name) and not _has_powers(name)
-    if is_quantity_name(name) or not isinstance(name, Value) or name.unit:
-        return is_quantity_name(name)
+    if is_quantity_name(name):
+        return True
+    if not isinstance(name, Value) or name.unit:
+        return False
     letters = set(numeric.variables(name.expression))
     return len(letters) > 1 and (letters.isdisjoint("xyz") or _calls_a_function(name.expression))
 
